@@ -1,0 +1,573 @@
+//! AllocationActor: one allocation, from its relay sockets to its client.
+//!
+//! - Owns: the relay sockets, the port leases, permissions, channels, lifetime, counters.
+//! - Started by: its ListenerActor, when the SessionActor asks.
+//! - Hears from: its ListenerActor (data of the client), its SessionActor (requests), its sockets.
+//! - Stops when: it expires, is refreshed to zero, or is told to end.
+//! - If it panics: gone. Sockets and leases go back by Drop, the client gets 437.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use slog::{Logger, debug, info};
+use smallvec::SmallVec;
+use sterna_proto::address::{Family, PeerAddr};
+use sterna_proto::allocation::{
+    Allocation, ChannelBindError, CreatePermissionError, Effect, RefreshError, Refreshed,
+};
+use sterna_proto::channel_data::ChannelNumber;
+use sterna_proto::drops::DropReason;
+use sterna_proto::request::{Offer, RefreshRequest};
+use sterna_proto::session::{Answered, Owner};
+use sterna_proto::stun::TransactionId;
+
+use crate::clock;
+use crate::counters::DropCounters;
+use crate::port_allocator::PortLease;
+use crate::session::SessionId;
+use crate::socket::{BATCH, ReceiveBatch};
+use crate::transport::{
+    ClientTransport, Frame, HeaderFields, IcmpError, Readiness, RelaySocket, Sent, ToPeer,
+};
+use crate::usage::{OneLine, Usage};
+
+/// Tell a SessionActor that takes the place of a failed one whose allocation this is.
+#[derive(Debug, Message)]
+#[rtype(result = "Attachment")]
+pub struct Attach;
+
+/// What a restarted session has to know of its allocation.
+#[derive(Clone, Debug, MessageResponse)]
+pub struct Attachment {
+    /// Whose allocation it is.
+    pub owner: Owner,
+    /// The answer to the Allocate request, for its retransmissions.
+    pub answered: Answered,
+}
+
+/// Set a new lifetime, or end the allocation (RFC 8656 §8.2).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Refreshed, RefreshError>")]
+pub struct Refresh(pub RefreshRequest);
+
+/// Install or refresh permissions, all or none (RFC 8656 §10.2).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), CreatePermissionError>")]
+pub struct CreatePermission {
+    /// The peers; their ports do not matter.
+    pub peers: SmallVec<[PeerAddr; 4]>,
+}
+
+/// Bind a channel, or refresh its binding (RFC 8656 §12.2).
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<(), ChannelBindError>")]
+pub struct BindChannel {
+    /// The channel number.
+    pub number: ChannelNumber,
+    /// The peer.
+    pub peer: PeerAddr,
+}
+
+/// Relay what the client sent: ChannelData and Send indications, in order of arrival.
+#[derive(Debug, Default, Message)]
+#[rtype(result = "()")]
+pub struct ClientData {
+    bytes: Vec<u8>,
+    datagrams: SmallVec<[ClientDatagram; 8]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ClientDatagram {
+    end: usize,
+    fields: HeaderFields,
+}
+
+impl ClientData {
+    /// Makes room for so many bytes more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
+    /// Appends one datagram of the client.
+    pub fn push(&mut self, bytes: &[u8], fields: HeaderFields) {
+        self.bytes.extend_from_slice(bytes);
+        self.datagrams.push(ClientDatagram { end: self.bytes.len(), fields });
+    }
+
+    /// How many datagrams it carries.
+    pub fn len(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// Whether it carries none.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// The datagrams in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], HeaderFields)> {
+        let mut start = 0;
+        self.datagrams.iter().filter_map(move |datagram| {
+            let bytes = self.bytes.get(start..datagram.end)?;
+            start = datagram.end;
+            Some((bytes, datagram.fields))
+        })
+    }
+}
+
+/// End the allocation: its session is over, or the server stops.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct EndAllocation(pub EndReason);
+
+/// Why an allocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// Its lifetime is over.
+    Expired,
+    /// The client refreshed it to zero.
+    Deleted,
+    /// Its session failed too often.
+    SessionFailed,
+    /// The server stops.
+    Shutdown,
+    /// The actor failed.
+    Failed,
+}
+
+impl EndReason {
+    fn text(self) -> &'static str {
+        match self {
+            EndReason::Expired => "allocation timeout",
+            EndReason::Deleted => "deleted by client",
+            EndReason::SessionFailed => "session failed",
+            EndReason::Shutdown => "server shutdown",
+            EndReason::Failed => "allocation failed",
+        }
+    }
+}
+
+/// Tell what the allocation has carried and dropped.
+#[derive(Debug, Message)]
+#[rtype(result = "AllocationCounters")]
+pub struct ReadAllocation;
+
+/// What an allocation has carried and dropped.
+#[derive(Clone, Debug, MessageResponse)]
+pub struct AllocationCounters {
+    /// Packets and bytes on both legs.
+    pub usage: Usage,
+    /// Packets that went no further.
+    pub drops: DropCounters,
+}
+
+/// Panic, to test supervision.
+#[cfg(feature = "fault-injection")]
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Panic;
+
+/// What an allocation is made of; its SessionActor has gathered it.
+pub struct AllocationSeed {
+    /// The protocol state.
+    pub core: Allocation,
+    /// What the client's indications may ask for.
+    pub offer: Offer,
+    /// A socket for each relayed transport address.
+    pub sockets: SmallVec<[Box<dyn RelaySocket>; 2]>,
+    /// The leases of their ports.
+    pub leases: SmallVec<[PortLease; 2]>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The realm of the owner.
+    pub realm: Arc<str>,
+    /// The answer to the Allocate request that made it.
+    pub answered: Answered,
+}
+
+/// See the head of this file.
+pub struct AllocationActor {
+    session: SessionId,
+    core: Allocation,
+    offer: Offer,
+    // Above the leases: a port is free to lease once its socket is closed.
+    sockets: SmallVec<[Box<dyn RelaySocket>; 2]>,
+    leases: SmallVec<[PortLease; 2]>,
+    owner: Owner,
+    realm: Arc<str>,
+    answered: Answered,
+    client: Arc<dyn ClientTransport>,
+    scratch: Rc<RefCell<ReceiveBatch>>,
+    usage: Usage,
+    drops: DropCounters,
+    timer: Option<(Instant, SpawnHandle)>,
+    end: EndReason,
+    log: Logger,
+}
+
+impl AllocationActor {
+    /// The allocation of `session`, which answers through `client`; `scratch` is its arbiter's room
+    /// for received datagrams.
+    pub fn new(
+        session: SessionId,
+        seed: AllocationSeed,
+        client: Arc<dyn ClientTransport>,
+        scratch: Rc<RefCell<ReceiveBatch>>,
+        log: Logger,
+    ) -> AllocationActor {
+        AllocationActor {
+            session,
+            core: seed.core,
+            offer: seed.offer,
+            sockets: seed.sockets,
+            leases: seed.leases,
+            owner: seed.owner,
+            realm: seed.realm,
+            answered: seed.answered,
+            client,
+            scratch,
+            usage: Usage::default(),
+            drops: DropCounters::new(),
+            timer: None,
+            // What stands if it ends without having said why.
+            end: EndReason::Failed,
+            log,
+        }
+    }
+}
+
+impl Actor for AllocationActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        for socket in &self.sockets {
+            info!(self.log, "session {}: relayed address {}", self.session, socket.local();
+                "session" => %self.session, "relayed" => %socket.local(),
+                "realm" => %OneLine(&self.realm), "username" => %OneLine(&self.owner.username));
+        }
+        ctx.spawn(SocketLoop);
+        self.arm_timer(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.usage.report(&self.log, self.session, &self.realm, &self.owner.username);
+        info!(self.log, "session {}: allocation ended: {}", self.session, self.end.text();
+            "session" => %self.session, "reason" => self.end.text(), self.drops.clone());
+    }
+}
+
+impl Handler<Attach> for AllocationActor {
+    type Result = Attachment;
+
+    fn handle(&mut self, _: Attach, _: &mut Context<Self>) -> Attachment {
+        Attachment { owner: self.owner.clone(), answered: self.answered.clone() }
+    }
+}
+
+impl Handler<Refresh> for AllocationActor {
+    type Result = Result<Refreshed, RefreshError>;
+
+    fn handle(&mut self, Refresh(request): Refresh, ctx: &mut Context<Self>) -> Self::Result {
+        let refreshed = self.core.refresh(&request, clock::now());
+        if let Ok(Refreshed::Deleted) = refreshed {
+            self.stop(EndReason::Deleted, ctx);
+        }
+        self.flush(ctx);
+        refreshed
+    }
+}
+
+impl Handler<CreatePermission> for AllocationActor {
+    type Result = Result<(), CreatePermissionError>;
+
+    fn handle(&mut self, wanted: CreatePermission, ctx: &mut Context<Self>) -> Self::Result {
+        let created = self.core.create_permissions(&wanted.peers, clock::now());
+        self.flush(ctx);
+        created
+    }
+}
+
+impl Handler<BindChannel> for AllocationActor {
+    type Result = Result<(), ChannelBindError>;
+
+    fn handle(&mut self, wanted: BindChannel, ctx: &mut Context<Self>) -> Self::Result {
+        let bound = self.core.bind_channel(wanted.number, wanted.peer, clock::now());
+        self.flush(ctx);
+        bound
+    }
+}
+
+impl Handler<ClientData> for AllocationActor {
+    type Result = ();
+
+    fn handle(&mut self, data: ClientData, _: &mut Context<Self>) {
+        self.relay_to_peers(&data);
+        self.report_usage();
+    }
+}
+
+impl Handler<EndAllocation> for AllocationActor {
+    type Result = ();
+
+    fn handle(&mut self, EndAllocation(reason): EndAllocation, ctx: &mut Context<Self>) {
+        self.stop(reason, ctx);
+    }
+}
+
+impl Handler<ReadAllocation> for AllocationActor {
+    type Result = AllocationCounters;
+
+    fn handle(&mut self, _: ReadAllocation, _: &mut Context<Self>) -> AllocationCounters {
+        AllocationCounters { usage: self.usage, drops: self.drops.clone() }
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+impl Handler<Panic> for AllocationActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+        panic!("injected into an AllocationActor");
+    }
+}
+
+/// Reads the relay sockets, a batch at a time.
+struct SocketLoop;
+
+impl ActorFuture<AllocationActor> for SocketLoop {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut AllocationActor,
+        _: &mut Context<AllocationActor>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        for index in 0..actor.sockets.len() {
+            for round in 0.. {
+                let Some(socket) = actor.sockets.get_mut(index) else { break };
+                let Poll::Ready(ready) = socket.poll_ready(task) else { break };
+                let drained = actor.socket_ready(index, ready);
+                // The others of this arbiter have their turn before what is left here.
+                if !drained || round == ROUNDS_AT_ONE_WAKE {
+                    task.waker().wake_by_ref();
+                    break;
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl AllocationActor {
+    /// Sends the client's datagrams on to the peers they are for.
+    fn relay_to_peers(&mut self, data: &ClientData) {
+        let now = clock::now();
+        let mut outgoing: SmallVec<[ToPeer<'_>; 8]> = SmallVec::new();
+        for (bytes, fields) in data.iter() {
+            self.usage.client.received(1, bytes.len() as u64);
+            let Some(fields) = fields.forwarded() else {
+                self.drops.count(DropReason::TtlExpired);
+                continue;
+            };
+            match self.core.from_client(bytes, &self.offer, now) {
+                Ok(to) => outgoing.push(ToPeer {
+                    peer: to.peer,
+                    data: to.data,
+                    fields,
+                    dont_fragment: to.dont_fragment,
+                }),
+                Err(reason) => self.drops.count(reason),
+            }
+        }
+        let family = |to: &ToPeer<'_>| Family::of(to.peer.0.ip());
+        for run in outgoing.chunk_by(|a, b| family(a) == family(b)) {
+            let sent = self.send_run(run);
+            self.usage.peer.sent(u64::from(sent.packets), sent.bytes);
+            self.count_unsent(sent);
+        }
+    }
+
+    /// Sends datagrams for peers of one family from the relay socket of that family.
+    fn send_run(&mut self, run: &[ToPeer<'_>]) -> Sent {
+        let is_v4 = run.first().is_some_and(|to| to.peer.0.is_ipv4());
+        let socket = self.sockets.iter_mut().find(|socket| socket.local().0.is_ipv4() == is_v4);
+        match socket {
+            Some(socket) => socket.send(run),
+            None => Sent { failed: run.len() as u32, ..Sent::default() },
+        }
+    }
+
+    /// Takes what the `index`th socket is ready with; true when nothing is left.
+    fn socket_ready(&mut self, index: usize, ready: Readiness) -> bool {
+        let Some(socket) = self.sockets.get_mut(index) else {
+            return true;
+        };
+        if ready.errors {
+            let errors: SmallVec<[IcmpError; 4]> =
+                std::iter::from_fn(|| socket.take_error()).take(ERRORS_AT_ONE_WAKE).collect();
+            errors.iter().for_each(|error| self.relay_icmp(error));
+        }
+        let Some(socket) = self.sockets.get_mut(index).filter(|_| ready.readable) else {
+            return !ready.errors;
+        };
+        let scratch = self.scratch.clone();
+        let mut batch = scratch.borrow_mut();
+        match socket.receive(&mut batch) {
+            Ok(count) => {
+                self.relay_to_client(&mut batch);
+                self.report_usage();
+                count < BATCH
+            }
+            // A pending error has been reported and is cleared; the datagrams behind it still wait.
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Sends what the peers sent on to the client, framed in place.
+    fn relay_to_client(&mut self, batch: &mut ReceiveBatch) {
+        let now = clock::now();
+        let mut framed: SmallVec<[(usize, Range<usize>, HeaderFields); BATCH]> = SmallVec::new();
+        for index in 0..batch.len() {
+            let (received, slot, length) = batch.slot_mut(index);
+            let (from, fields) = (PeerAddr(received.from), received.fields);
+            self.usage.peer.received(1, length as u64);
+            let Some(fields) = fields.forwarded() else {
+                self.drops.count(DropReason::TtlExpired);
+                continue;
+            };
+            match self.core.frame_for_client(from, slot, length, transaction_id, now) {
+                Ok(range) => framed.push((index, range, fields)),
+                Err(reason) => self.drops.count(reason),
+            }
+        }
+        let frames: SmallVec<[Frame<'_>; BATCH]> = framed
+            .iter()
+            .filter_map(|(index, range, fields)| {
+                let bytes = batch.slot(*index).get(range.clone())?;
+                Some(Frame { bytes, fields: *fields })
+            })
+            .collect();
+        self.send_to_client(&frames);
+    }
+
+    /// Tells the client of an ICMP answer to a datagram of its own.
+    fn relay_icmp(&mut self, error: &IcmpError) {
+        let mut out = Vec::new();
+        let told = self.core.icmp_for_client(
+            error.peer,
+            error.icmp,
+            transaction_id(),
+            clock::now(),
+            &mut out,
+        );
+        match told {
+            Ok(()) => self.send_to_client(&[Frame::control(&out)]),
+            Err(reason) => self.drops.count(reason),
+        }
+    }
+
+    fn send_to_client(&mut self, frames: &[Frame<'_>]) {
+        if frames.is_empty() {
+            return;
+        }
+        let sent = self.client.send(frames);
+        self.usage.client.sent(u64::from(sent.packets), sent.bytes);
+        self.count_unsent(sent);
+    }
+
+    fn count_unsent(&mut self, sent: Sent) {
+        self.drops.count_many(DropReason::SocketFull, u64::from(sent.no_room));
+        self.drops.count_many(DropReason::SendFailed, u64::from(sent.failed));
+    }
+
+    fn report_usage(&mut self) {
+        if self.usage.is_due() {
+            self.usage.report(&self.log, self.session, &self.realm, &self.owner.username);
+        }
+    }
+
+    /// A dual allocation can lose one family and live on with the other (RFC 8656 §8.2).
+    fn close_ended_relays(&mut self) {
+        let relays = self.core.relays();
+        let keeps = |address: SocketAddr| match Family::of(address.ip()) {
+            Family::V4 => relays.v4.is_some(),
+            Family::V6 => relays.v6.is_some(),
+        };
+        self.sockets.retain(|socket| keeps(socket.local().0));
+        self.leases.retain(|lease| keeps(lease.address().0));
+    }
+
+    fn stop(&mut self, reason: EndReason, ctx: &mut Context<Self>) {
+        self.end = reason;
+        ctx.stop();
+    }
+
+    /// Logs what the core has decided, and waits for what it waits for.
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::PermissionExpired(ip) => {
+                    debug!(self.log, "permission expired"; "session" => %self.session,
+                        "peer" => %ip);
+                }
+                Effect::ChannelExpired(number, peer) => {
+                    debug!(self.log, "channel expired"; "session" => %self.session,
+                        "channel" => %number, "peer" => %peer);
+                }
+                Effect::RelayExpired(family) => {
+                    debug!(self.log, "relayed address expired"; "session" => %self.session,
+                        "family" => %family);
+                }
+                Effect::Expired => self.stop(EndReason::Expired, ctx),
+            }
+        }
+        self.close_ended_relays();
+        self.arm_timer(ctx);
+    }
+
+    /// One timer waits for the earliest of all expiries. Where that moves back, the timer stays: it
+    /// fires, finds nothing, and is armed anew.
+    fn arm_timer(&mut self, ctx: &mut Context<Self>) {
+        let Some(wanted) = self.core.poll_timeout() else { return };
+        match self.timer {
+            Some((armed, _)) if armed <= wanted => return,
+            Some((_, handle)) => {
+                ctx.cancel_future(handle);
+            }
+            None => {}
+        }
+        let after = wanted.saturating_duration_since(clock::now()).max(TIMER_RESOLUTION);
+        let handle = ctx.run_later(after, |actor, ctx| {
+            actor.timer = None;
+            actor.core.handle_timeout(clock::now());
+            actor.flush(ctx);
+        });
+        self.timer = Some((wanted, handle));
+    }
+}
+
+fn transaction_id() -> TransactionId {
+    TransactionId::from_bytes(rand::random())
+}
+
+/// Batches of the client's data that wait; what comes when it is full is dropped and counted.
+const MAILBOX: usize = 64;
+
+/// Batches read from one socket at one wake while they keep coming.
+const ROUNDS_AT_ONE_WAKE: usize = 3;
+
+/// ICMP answers relayed at one wake.
+const ERRORS_AT_ONE_WAKE: usize = 16;
+
+/// Timers fire on this raster, so waiting less would only wake in vain.
+const TIMER_RESOLUTION: Duration = Duration::from_millis(1);

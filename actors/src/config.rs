@@ -1,0 +1,101 @@
+//! What the actors need to know to serve: checked and typed, no `Option` that means "default".
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use sterna_proto::allocation::Lifetimes;
+
+/// Everything a [`Server`](crate::Server) is started with. It holds secrets, so it has no `Debug`.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// The realm of the long-term credentials (RFC 8489 §9.2).
+    pub realm: String,
+    /// UDP addresses to listen on; port 0 binds any free one.
+    pub listen: Vec<SocketAddr>,
+    /// Arbiters, and so listening sockets per address. At least 1.
+    pub workers: usize,
+    /// The SOFTWARE attribute of authenticated answers; `None` sends none.
+    pub software: Option<String>,
+    /// Where relayed transport addresses come from.
+    pub relay: RelayConfig,
+    /// Static users and their secrets.
+    pub users: Vec<(String, UserSecret)>,
+    /// Secrets of time-limited credentials; any of them is good, so that they can rotate.
+    pub rest_secrets: Vec<Vec<u8>>,
+    /// Lifetimes of allocations, permissions and channels.
+    pub lifetimes: Lifetimes,
+    /// How long a nonce is good for.
+    pub nonce_lifetime: Duration,
+    /// How long the second port of an EVEN-PORT pair is held (RFC 8656 §7.2: at least 30 s).
+    pub reservation: Duration,
+    /// Which peers may be relayed to.
+    pub peers: PeerLists,
+    /// The number on every table that clients fill.
+    pub limits: Limits,
+    /// Accept channel numbers up to 0x7FFE as RFC 5766 had them.
+    pub rfc5766_channel_numbers: bool,
+}
+
+/// Where relayed transport addresses come from.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Local addresses to relay from, taken in turn. Never empty.
+    pub addresses: Vec<IpAddr>,
+    /// `(private, public)` pairs of a 1:1 NAT: XOR-RELAYED-ADDRESS names the public one.
+    pub external: Vec<(IpAddr, IpAddr)>,
+    /// The ports to lease.
+    pub ports: RangeInclusive<u16>,
+    /// The network device relay sockets are bound to.
+    pub device: Option<String>,
+}
+
+/// How a static user proves itself.
+#[derive(Clone)]
+pub enum UserSecret {
+    /// The password; keys are derived from it.
+    Password(String),
+    /// Keys already derived for this realm.
+    Keys {
+        /// `MD5(username:realm:password)`.
+        md5: Option<[u8; 16]>,
+        /// `SHA-256(username:realm:password)`.
+        sha256: Option<[u8; 32]>,
+    },
+}
+
+// Secrets must not reach a log by way of `{:?}`.
+impl fmt::Debug for UserSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UserSecret::Password(_) => "Password(..)",
+            UserSecret::Keys { .. } => "Keys(..)",
+        })
+    }
+}
+
+/// Peer addresses allowed and denied beyond the built-in rules.
+#[derive(Clone, Debug, Default)]
+pub struct PeerLists {
+    /// Wins over the built-in deny list.
+    pub allow: Vec<IpNet>,
+    /// Wins over everything.
+    pub deny: Vec<IpNet>,
+}
+
+/// The number on every table that clients fill.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Sessions of one listening socket; a further client gets no answer to its first
+    /// authenticated request.
+    pub sessions_per_listener: usize,
+    /// Permissions of one allocation; a further one is answered 508.
+    pub permissions_per_allocation: usize,
+    /// Channels of one allocation; a further one is answered 508.
+    pub channels_per_allocation: usize,
+    /// Unauthenticated answers (401, 438, Binding) to one source address in a second; what is over
+    /// stays unanswered. 0 = no limit.
+    pub unauthenticated_answers_per_second: u32,
+}

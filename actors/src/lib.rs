@@ -1,0 +1,22 @@
+//! The actors of the Sterna relay, their supervision and their sockets.
+//!
+//! One file per actor: its messages are its interface and stand at the head of the file.
+//! Supervision is a table in [`supervision`], the outside world a few small traits in
+//! [`transport`]; decisions about the protocol are made in `sterna-proto`.
+
+pub mod allocation;
+pub mod authenticator;
+pub mod clock;
+pub mod config;
+pub mod counters;
+pub mod listener;
+pub mod port_allocator;
+pub mod server;
+pub mod session;
+pub mod socket;
+pub mod supervision;
+pub mod transport;
+pub mod usage;
+
+pub use config::ServerConfig;
+pub use server::{Server, StartError};

@@ -1,0 +1,684 @@
+//! ListenerActor: one listening socket and the clients that come in through it.
+//!
+//! - Owns: the socket; the table 5-tuple → session and, for data, → allocation.
+//! - Started by: the server, one for each listening address on each arbiter.
+//! - Hears from: its socket; its SessionActors; the watchers of its sessions and allocations.
+//! - Stops when: it is told to, after its sessions have answered what was in flight.
+//! - If it panics: healed in place. Socket and table stay, sessions and allocations go on.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use slab::Slab;
+use slog::{Logger, debug, error, info, warn};
+use smallvec::SmallVec;
+use sterna_proto::address::{FiveTuple, ServerReflexive, TransportProtocol};
+use sterna_proto::drops::DropReason;
+use sterna_proto::first_contact::FirstContact;
+use sterna_proto::limiter::SourceLimiter;
+use sterna_proto::stun::{Class, Kind, Message, Method, peek_class, peek_kind};
+use tokio::sync::oneshot;
+
+use crate::allocation::{AllocationActor, AllocationSeed, ClientData, EndAllocation, EndReason};
+use crate::clock;
+use crate::counters::DropCounters;
+use crate::session::{
+    AllocationEnded, AllocationHandle, ClientRequest, EndSession, SessionActor, SessionId,
+    SessionNeighbours,
+};
+use crate::socket::{BATCH, ReceiveBatch};
+use crate::supervision::{self, Ended, RestartWindow, Spent};
+use crate::transport::{ClientTransport, HeaderFields, ListenSocket};
+
+/// Start the allocation that a session has gathered, and send the client's data there from now on.
+#[derive(Message)]
+#[rtype(result = "Result<AllocationHandle, SessionGone>")]
+pub struct StartAllocation {
+    /// The session that asks.
+    pub session: SessionId,
+    /// What the allocation is made of.
+    pub seed: AllocationSeed,
+}
+
+/// The session has ended in the meantime, or the server stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionGone;
+
+/// A session has ended and tells what it dropped.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SessionDropped(pub DropCounters);
+
+/// A child has ended: its watcher's word.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct ChildEnded {
+    session: SessionId,
+    child: Child,
+    ended: Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Child {
+    Session,
+    /// The `n`th allocation of its session: the end of one says nothing about the next.
+    Allocation(u64),
+}
+
+/// Stop: take no new work, answer what is in flight, end every session and allocation.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown {
+    /// Told when the last of them has ended.
+    pub done: oneshot::Sender<()>,
+}
+
+/// Tell how many clients there are and what was dropped.
+#[derive(Debug, Message)]
+#[rtype(result = "ListenerCounters")]
+pub struct ReadListener;
+
+/// How many clients a listener has, and what it has dropped.
+#[derive(Clone, Debug, MessageResponse)]
+pub struct ListenerCounters {
+    /// Sessions, with and without allocation.
+    pub sessions: usize,
+    /// Allocations.
+    pub allocations: usize,
+    /// Packets that went no further, those of ended sessions included.
+    pub drops: DropCounters,
+}
+
+/// Find the actors of a client, for a test that makes one of them panic.
+#[cfg(feature = "fault-injection")]
+#[derive(Debug, Message)]
+#[rtype(result = "Option<ClientActors>")]
+pub struct FindClient(pub SocketAddr);
+
+/// The actors of a client.
+#[cfg(feature = "fault-injection")]
+#[derive(Debug, MessageResponse)]
+pub struct ClientActors {
+    /// Its session.
+    pub session: Addr<SessionActor>,
+    /// Its allocation, if it has one.
+    pub allocation: Option<Addr<AllocationActor>>,
+}
+
+/// Panic, to test supervision.
+#[cfg(feature = "fault-injection")]
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Panic;
+
+/// What a ListenerActor is made of.
+pub struct ListenerSeed {
+    /// Its number among the server's listeners, the head of its sessions' ids.
+    pub number: u16,
+    /// The socket.
+    pub socket: Box<dyn ListenSocket>,
+    /// Room for received datagrams, shared by all actors of the arbiter.
+    pub scratch: Rc<RefCell<ReceiveBatch>>,
+    /// The limit on unauthenticated answers.
+    pub limiter: SourceLimiter,
+    /// Sessions at once; a further client stays unanswered.
+    pub sessions_max: usize,
+}
+
+/// See the head of this file.
+pub struct ListenerActor {
+    number: u16,
+    socket: Box<dyn ListenSocket>,
+    local: SocketAddr,
+    scratch: Rc<RefCell<ReceiveBatch>>,
+    limiter: SourceLimiter,
+    sessions_max: usize,
+    neighbours: Arc<SessionNeighbours>,
+    clients: Slab<Client>,
+    by_five_tuple: ahash::HashMap<FiveTuple, usize>,
+    by_session: ahash::HashMap<SessionId, usize>,
+    sessions_started: u64,
+    allocations_started: u64,
+    groups: Vec<Group>,
+    answer: Vec<u8>,
+    drops: DropCounters,
+    drops_logged: DropCounters,
+    closing: Option<oneshot::Sender<()>>,
+    log: Logger,
+}
+
+/// One client: its session and, while it has one, its allocation.
+struct Client {
+    id: SessionId,
+    five_tuple: FiveTuple,
+    transport: Arc<dyn ClientTransport>,
+    session: Addr<SessionActor>,
+    allocation: Option<(u64, Addr<AllocationActor>)>,
+    restarts: RestartWindow,
+    /// Its place among the groups of the wake at hand.
+    group: Option<usize>,
+    /// The session has ended for good; the client goes when its allocation has ended too.
+    session_over: bool,
+    /// The session has panicked, and the pause before its restart is not over.
+    restart_due: bool,
+}
+
+/// The data of one client within one wake.
+struct Group {
+    client: usize,
+    /// Bytes that have been counted and are not in `data` yet.
+    bytes: usize,
+    data: ClientData,
+}
+
+impl ListenerActor {
+    /// Starts a listener; `neighbours` is made for its address, since its sessions talk back to it.
+    pub fn start(
+        seed: ListenerSeed,
+        neighbours: impl FnOnce(&Addr<ListenerActor>) -> SessionNeighbours,
+        log: Logger,
+        on_spent: impl FnOnce(Spent) + 'static,
+    ) -> Addr<ListenerActor> {
+        let mut context = Context::new();
+        context.set_mailbox_capacity(MAILBOX);
+        let actor = ListenerActor {
+            number: seed.number,
+            local: seed.socket.local(),
+            socket: seed.socket,
+            scratch: seed.scratch,
+            limiter: seed.limiter,
+            sessions_max: seed.sessions_max,
+            neighbours: Arc::new(neighbours(&context.address())),
+            clients: Slab::new(),
+            by_five_tuple: ahash::HashMap::default(),
+            by_session: ahash::HashMap::default(),
+            sessions_started: 0,
+            allocations_started: 0,
+            groups: Vec::with_capacity(BATCH),
+            answer: Vec::new(),
+            drops: DropCounters::new(),
+            drops_logged: DropCounters::new(),
+            closing: None,
+            log: log.clone(),
+        };
+        supervision::heal(supervision::LISTENER, log, context, actor, on_spent)
+    }
+}
+
+impl Actor for ListenerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if self.closing.is_none() {
+            ctx.spawn(ListenLoop);
+        }
+        ctx.run_interval(LOG_DROPS_EVERY, |actor, _| actor.log_drops());
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.log_drops();
+    }
+}
+
+impl Supervised for ListenerActor {
+    fn restarting(&mut self, ctx: &mut Context<Self>) {
+        // Entries are written whole, so the table is what it was; only the batch at hand is lost.
+        self.groups.clear();
+        let mut waiting = Vec::new();
+        for (_, client) in &mut self.clients {
+            client.group = None;
+            // Sessions that waited for their restart waited in the context that is gone. Where the
+            // word of a session's end still waits in the mailbox, it will be heard.
+            if client.restart_due {
+                waiting.push(client.id);
+            }
+        }
+        for id in waiting {
+            self.restart_session(id, ctx);
+        }
+        // `started` follows, which reads and logs again.
+    }
+}
+
+/// Reads the listening socket, a batch at a wake.
+struct ListenLoop;
+
+impl ActorFuture<ListenerActor> for ListenLoop {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut ListenerActor,
+        ctx: &mut Context<ListenerActor>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        if actor.closing.is_some() {
+            return Poll::Ready(());
+        }
+        let more_waits = actor.read_batches(ctx, task);
+        actor.send_groups();
+        // The actors that were given work have their turn before what is left here.
+        if more_waits {
+            task.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Handler<StartAllocation> for ListenerActor {
+    type Result = Result<AllocationHandle, SessionGone>;
+
+    fn handle(&mut self, wanted: StartAllocation, ctx: &mut Context<Self>) -> Self::Result {
+        let session = wanted.session;
+        let client = self.by_session.get(&session).and_then(|&key| self.clients.get_mut(key));
+        let client = client.filter(|_| self.closing.is_none()).ok_or(SessionGone)?;
+        let actor = AllocationActor::new(
+            session,
+            wanted.seed,
+            client.transport.clone(),
+            self.scratch.clone(),
+            self.log.clone(),
+        );
+        self.allocations_started += 1;
+        let child = Child::Allocation(self.allocations_started);
+        let address = supervision::watch(Context::new(), actor, tell_end(ctx, session, child));
+        let handle = AllocationHandle::of(&address);
+        client.allocation = Some((self.allocations_started, address));
+        Ok(handle)
+    }
+}
+
+impl Handler<SessionDropped> for ListenerActor {
+    type Result = ();
+
+    fn handle(&mut self, SessionDropped(drops): SessionDropped, _: &mut Context<Self>) {
+        self.drops.add(&drops);
+    }
+}
+
+impl Handler<ChildEnded> for ListenerActor {
+    type Result = ();
+
+    fn handle(&mut self, child: ChildEnded, ctx: &mut Context<Self>) {
+        let Some(&key) = self.by_session.get(&child.session) else { return };
+        match child.child {
+            Child::Allocation(number) => self.allocation_ended(key, number, &child.ended),
+            Child::Session => match child.ended {
+                Ended::Finished => self.session_over(key),
+                Ended::Panicked(panic) => self.session_panicked(key, &panic, ctx),
+            },
+        }
+        self.finish_if_closed(ctx);
+    }
+}
+
+impl Handler<Shutdown> for ListenerActor {
+    type Result = ();
+
+    fn handle(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) {
+        self.closing = Some(shutdown.done);
+        for (_, client) in &self.clients {
+            client.session.do_send(EndSession);
+        }
+        self.finish_if_closed(ctx);
+    }
+}
+
+impl Handler<ReadListener> for ListenerActor {
+    type Result = ListenerCounters;
+
+    fn handle(&mut self, _: ReadListener, _: &mut Context<Self>) -> ListenerCounters {
+        let has_allocation = |(_, client): &(usize, &Client)| client.allocation.is_some();
+        ListenerCounters {
+            sessions: self.clients.len(),
+            allocations: self.clients.iter().filter(has_allocation).count(),
+            drops: self.drops.clone(),
+        }
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+impl Handler<FindClient> for ListenerActor {
+    type Result = Option<ClientActors>;
+
+    fn handle(&mut self, FindClient(address): FindClient, _: &mut Context<Self>) -> Self::Result {
+        let (_, client) =
+            self.clients.iter().find(|(_, client)| client.five_tuple.client == address)?;
+        Some(ClientActors {
+            session: client.session.clone(),
+            allocation: client.allocation.as_ref().map(|(_, allocation)| allocation.clone()),
+        })
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+impl Handler<Panic> for ListenerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+        panic!("injected into a ListenerActor");
+    }
+}
+
+// The way of a batch.
+impl ListenerActor {
+    /// Reads what waits on the socket, within a bound; true when more may wait.
+    fn read_batches(&mut self, ctx: &mut Context<Self>, task: &mut TaskContext<'_>) -> bool {
+        let scratch = self.scratch.clone();
+        let mut batch = scratch.borrow_mut();
+        for _ in 0..BATCHES_AT_ONE_WAKE {
+            match self.socket.poll_receive(task, &mut batch) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(_)) => self.take_batch(&batch, ctx),
+                // An error that was pending on the socket; the datagrams behind it still wait.
+                Poll::Ready(Err(_)) => {}
+            }
+        }
+        true
+    }
+
+    /// Sorts a batch: requests are served one by one, data waits in a group for each client.
+    fn take_batch(&mut self, batch: &ReceiveBatch, ctx: &mut Context<Self>) {
+        let now = clock::now();
+        let mut members: SmallVec<[Option<usize>; BATCH]> = SmallVec::new();
+        for (received, bytes) in batch.iter() {
+            let five_tuple = FiveTuple {
+                client: received.from,
+                server: match received.to {
+                    Some(ip) => SocketAddr::new(ip, self.local.port()),
+                    None => self.local,
+                },
+                protocol: TransportProtocol::Udp,
+            };
+            members.push(self.sort(five_tuple, bytes, now, ctx));
+        }
+        for (group, (received, bytes)) in members.iter().zip(batch.iter()) {
+            let group = group.and_then(|group| self.groups.get_mut(group));
+            if let Some(group) = group {
+                group.push(bytes, received.fields);
+            }
+        }
+    }
+
+    /// Serves a request at once; for data, says which group it belongs to.
+    fn sort(
+        &mut self,
+        five_tuple: FiveTuple,
+        bytes: &[u8],
+        now: Instant,
+        ctx: &mut Context<Self>,
+    ) -> Option<usize> {
+        match peek_kind(bytes) {
+            Kind::ChannelData => self.group_of(five_tuple, bytes.len()),
+            Kind::Stun if peek_class(bytes) == Some(Class::Indication) => {
+                self.group_of(five_tuple, bytes.len())
+            }
+            Kind::Stun => {
+                self.take_request(five_tuple, bytes, now, ctx);
+                None
+            }
+            // Silently discarded: nothing here speaks that protocol.
+            Kind::Other => {
+                self.drops.count(DropReason::NotStun);
+                None
+            }
+        }
+    }
+
+    /// The group that data of this client belongs to, with room for `length` more bytes.
+    fn group_of(&mut self, five_tuple: FiveTuple, length: usize) -> Option<usize> {
+        let Some(&key) = self.by_five_tuple.get(&five_tuple) else {
+            self.drops.count(DropReason::NoSession);
+            return None;
+        };
+        let client = self.clients.get_mut(key)?;
+        if client.allocation.is_none() {
+            self.drops.count(DropReason::NoAllocation);
+            return None;
+        }
+        let index = *client.group.get_or_insert_with(|| {
+            self.groups.push(Group { client: key, bytes: 0, data: ClientData::default() });
+            self.groups.len() - 1
+        });
+        self.groups.get_mut(index)?.bytes += length;
+        Some(index)
+    }
+
+    /// Hands each client's data to its allocation, in one message.
+    fn send_groups(&mut self) {
+        for group in self.groups.drain(..) {
+            let Some(client) = self.clients.get_mut(group.client) else { continue };
+            client.group = None;
+            let Some((_, allocation)) = &client.allocation else { continue };
+            let packets = group.data.len() as u64;
+            match allocation.try_send(group.data) {
+                Ok(()) => {}
+                Err(SendError::Full(_)) => {
+                    self.drops.count_many(DropReason::MailboxFull, packets);
+                }
+                Err(SendError::Closed(_)) => {
+                    self.drops.count_many(DropReason::NoAllocation, packets);
+                }
+            }
+        }
+    }
+
+    /// Answers what needs no session; gives the rest to the client's session, made here if need be.
+    fn take_request(
+        &mut self,
+        five_tuple: FiveTuple,
+        bytes: &[u8],
+        now: Instant,
+        ctx: &mut Context<Self>,
+    ) {
+        let message = match Message::parse(bytes) {
+            Ok(message) => message,
+            Err(error) => return self.drops.count(error.into()),
+        };
+        let needs_session = message.method() != Method::BINDING
+            && message.class() == Class::Request
+            && message.integrity_algorithm().is_some();
+        if let Some(&key) = self.by_five_tuple.get(&five_tuple).filter(|_| needs_session) {
+            return self.hand_to_session(key, bytes);
+        }
+        self.answer.clear();
+        let client = ServerReflexive(five_tuple.client);
+        let guard = &self.neighbours.session_terms.guard;
+        match guard.first_contact(&message, client, now, &mut self.answer) {
+            FirstContact::Discard(reason) => self.drops.count(reason),
+            FirstContact::Answered(_) => self.answer_stateless(five_tuple, now),
+            FirstContact::Admit if self.clients.len() >= self.sessions_max => {
+                self.drops.count(DropReason::SessionsFull);
+            }
+            FirstContact::Admit => {
+                let key = self.start_session(five_tuple, ctx);
+                self.hand_to_session(key, bytes);
+            }
+        }
+    }
+
+    fn answer_stateless(&mut self, five_tuple: FiveTuple, now: Instant) {
+        if !self.limiter.allow(five_tuple.client.ip(), now) {
+            return self.drops.count(DropReason::RateLimited);
+        }
+        let sent = self.socket.answer(five_tuple, &self.answer);
+        self.drops.count_many(DropReason::SocketFull, u64::from(sent.no_room));
+        self.drops.count_many(DropReason::SendFailed, u64::from(sent.failed));
+    }
+
+    fn hand_to_session(&mut self, key: usize, bytes: &[u8]) {
+        let Some(client) = self.clients.get(key) else { return };
+        match client.session.try_send(ClientRequest(Bytes::copy_from_slice(bytes))) {
+            Ok(()) => {}
+            Err(SendError::Full(_)) => self.drops.count(DropReason::MailboxFull),
+            // Between its end and the word of it; the client retransmits.
+            Err(SendError::Closed(_)) => self.drops.count(DropReason::NoSession),
+        }
+    }
+}
+
+// Sessions and allocations, from start to end.
+impl ListenerActor {
+    fn start_session(&mut self, five_tuple: FiveTuple, ctx: &mut Context<Self>) -> usize {
+        self.sessions_started += 1;
+        let id = SessionId::new(self.number, self.sessions_started);
+        let transport = self.socket.transport(five_tuple);
+        debug!(self.log, "session started"; "session" => %id, "five_tuple" => %five_tuple);
+        let session = self.spawn_session(id, transport.clone(), None, ctx);
+        let key = self.clients.insert(Client {
+            id,
+            five_tuple,
+            transport,
+            session,
+            allocation: None,
+            restarts: RestartWindow::new(supervision::SESSION.budget),
+            group: None,
+            session_over: false,
+            restart_due: false,
+        });
+        self.by_five_tuple.insert(five_tuple, key);
+        self.by_session.insert(id, key);
+        key
+    }
+
+    fn spawn_session(
+        &self,
+        id: SessionId,
+        transport: Arc<dyn ClientTransport>,
+        allocation: Option<AllocationHandle>,
+        ctx: &mut Context<Self>,
+    ) -> Addr<SessionActor> {
+        let neighbours = self.neighbours.clone();
+        let actor = SessionActor::new(id, transport, allocation, neighbours, self.log.clone());
+        supervision::watch(Context::new(), actor, tell_end(ctx, id, Child::Session))
+    }
+
+    fn session_panicked(&mut self, key: usize, panic: &str, ctx: &mut Context<Self>) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let id = client.id;
+        match client.restarts.note_panic(clock::now()) {
+            Some(wait) => {
+                warn!(self.log, "session panicked and is restarted";
+                    "session" => %id, "panic" => panic);
+                if wait.is_zero() {
+                    self.restart_session(id, ctx);
+                } else {
+                    client.restart_due = true;
+                    ctx.run_later(wait, move |actor, ctx| actor.restart_session(id, ctx));
+                }
+            }
+            None => {
+                error!(self.log, "restarts did not help: session and allocation end";
+                    "session" => %id, "panic" => panic);
+                self.session_over(key);
+            }
+        }
+    }
+
+    /// Puts a session in the place of one that failed; the allocation has not noticed.
+    fn restart_session(&mut self, id: SessionId, ctx: &mut Context<Self>) {
+        let Some(&key) = self.by_session.get(&id) else { return };
+        let Some(client) = self.clients.get(key) else { return };
+        let allocation =
+            client.allocation.as_ref().map(|(_, allocation)| AllocationHandle::of(allocation));
+        let session = self.spawn_session(id, client.transport.clone(), allocation, ctx);
+        if self.closing.is_some() {
+            session.do_send(EndSession);
+        }
+        if let Some(client) = self.clients.get_mut(key) {
+            client.session = session;
+            client.restart_due = false;
+        }
+    }
+
+    fn allocation_ended(&mut self, key: usize, number: u64, ended: &Ended) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if let Ended::Panicked(panic) = ended {
+            error!(self.log, "allocation panicked and is gone";
+                "session" => %client.id, "panic" => panic);
+        }
+        if client.allocation.as_ref().is_some_and(|(current, _)| *current == number) {
+            client.allocation = None;
+            client.session.do_send(AllocationEnded);
+            if client.session_over {
+                self.forget(key);
+            }
+        }
+    }
+
+    /// A session has ended for good: so does its allocation, and then the client is forgotten.
+    fn session_over(&mut self, key: usize) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.session_over = true;
+        let Some((_, allocation)) = &client.allocation else { return self.forget(key) };
+        allocation.do_send(EndAllocation(match self.closing {
+            Some(_) => EndReason::Shutdown,
+            None => EndReason::SessionFailed,
+        }));
+    }
+
+    fn forget(&mut self, key: usize) {
+        let Some(client) = self.clients.try_remove(key) else { return };
+        self.by_five_tuple.remove(&client.five_tuple);
+        self.by_session.remove(&client.id);
+    }
+
+    fn finish_if_closed(&mut self, ctx: &mut Context<Self>) {
+        if self.clients.is_empty()
+            && let Some(done) = self.closing.take()
+        {
+            info!(self.log, "listener closed"; "address" => %self.local);
+            // Whoever asked has not waited this long.
+            let _ = done.send(());
+            ctx.stop();
+        }
+    }
+
+    /// Logs what has been dropped since the last time.
+    fn log_drops(&mut self) {
+        if self.drops != self.drops_logged {
+            info!(self.log, "packets dropped so far"; "address" => %self.local,
+                self.drops.clone());
+            self.drops_logged = self.drops.clone();
+        }
+    }
+}
+
+impl Group {
+    fn push(&mut self, bytes: &[u8], fields: HeaderFields) {
+        self.data.reserve(std::mem::take(&mut self.bytes));
+        self.data.push(bytes, fields);
+    }
+}
+
+/// What the watcher of a child does at its end. The listener's mailbox survives a panic of the
+/// listener, so the word is not lost.
+fn tell_end(
+    ctx: &mut Context<ListenerActor>,
+    session: SessionId,
+    child: Child,
+) -> impl FnOnce(Ended) + 'static {
+    let listener = ctx.address().downgrade();
+    move |ended| {
+        if let Some(listener) = listener.upgrade() {
+            listener.do_send(ChildEnded { session, child, ended });
+        }
+    }
+}
+
+/// Control messages of sessions and watchers; they wait for room, nothing of them is dropped.
+const MAILBOX: usize = 1024;
+
+/// Batches read at one wake. Under load several clients' packets lie interleaved in the socket: the
+/// more of them are read before they are handed on, the fewer messages and wakes each costs.
+const BATCHES_AT_ONE_WAKE: usize = 4;
+
+/// How often dropped packets are summed up in the log.
+const LOG_DROPS_EVERY: Duration = Duration::from_secs(60);

@@ -1,0 +1,580 @@
+//! SessionActor: one client's STUN conversation.
+//!
+//! - Owns: who the client is, the requests being served, the answers given.
+//! - Started by: its ListenerActor, when a client has proved its address.
+//! - Hears from: its ListenerActor (requests, the end of its allocation).
+//! - Stops when: its client could not prove who it is, or has had no allocation for a while.
+//! - If it panics: its listener starts another, attached to the living allocation.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use slog::{Logger, debug, info};
+use smallvec::SmallVec;
+use sterna_proto::address::{Family, RelayedAddr, ServerReflexive};
+use sterna_proto::allocation::{Allocation, Refreshed, Relay, Relays, Terms};
+use sterna_proto::drops::DropReason;
+use sterna_proto::guard::Claim;
+use sterna_proto::port_pool::Parity;
+use sterna_proto::request::{AllocateRequest, Families, PortWish, Request};
+use sterna_proto::session::{Allocated, FoundKeys, Outcome, Owner, Session, SessionTerms, Step};
+use sterna_proto::stun::{ErrorCode, ReservationToken};
+
+use crate::allocation::{
+    AllocationSeed, Attach, Attachment, BindChannel, CreatePermission, Refresh,
+};
+use crate::authenticator::FindKeys;
+use crate::clock;
+use crate::counters::DropCounters;
+use crate::listener::{SessionDropped, StartAllocation};
+use crate::port_allocator::{ClaimReservation, LeasePort, PortLease};
+use crate::transport::{ClientTransport, Frame, RelaySocket, RelaySockets};
+use crate::usage::OneLine;
+
+/// A request of the client, as it came off the wire.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ClientRequest(pub Bytes);
+
+/// The session's allocation has ended, whatever ended it.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct AllocationEnded;
+
+/// End the session: the server stops, or has given it up.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct EndSession;
+
+/// Panic, to test supervision.
+#[cfg(feature = "fault-injection")]
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Panic;
+
+/// Names a session in logs: the listener's number and a count, as coturn's operators know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// The `count`th session of the `listener`th listening socket.
+    pub fn new(listener: u16, count: u64) -> SessionId {
+        SessionId(u64::from(listener) * 1_000_000_000_000_000 + count % 1_000_000_000_000_000)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:018}", self.0)
+    }
+}
+
+/// The allocation of a session, as far as the session talks to it.
+#[derive(Clone)]
+pub struct AllocationHandle {
+    /// Asks whose it is.
+    pub attach: Recipient<Attach>,
+    /// Serves Refresh.
+    pub refresh: Recipient<Refresh>,
+    /// Serves CreatePermission.
+    pub create_permission: Recipient<CreatePermission>,
+    /// Serves ChannelBind.
+    pub bind_channel: Recipient<BindChannel>,
+}
+
+impl AllocationHandle {
+    /// The handle of any actor that answers as an allocation does.
+    pub fn of<A>(address: &Addr<A>) -> AllocationHandle
+    where
+        A: Actor<Context = Context<A>>
+            + Handler<Attach>
+            + Handler<Refresh>
+            + Handler<CreatePermission>
+            + Handler<BindChannel>,
+    {
+        AllocationHandle {
+            attach: address.clone().recipient(),
+            refresh: address.clone().recipient(),
+            create_permission: address.clone().recipient(),
+            bind_channel: address.clone().recipient(),
+        }
+    }
+}
+
+/// Whom a session asks, and what all sessions share.
+#[derive(Clone)]
+pub struct SessionNeighbours {
+    /// Finds keys.
+    pub find_keys: Recipient<FindKeys>,
+    /// Leases ports.
+    pub lease_port: Recipient<LeasePort>,
+    /// Hands out reserved ports.
+    pub claim_reservation: Recipient<ClaimReservation>,
+    /// Starts the allocation.
+    pub start_allocation: Recipient<StartAllocation>,
+    /// Is told of what was dropped.
+    pub dropped: Recipient<SessionDropped>,
+    /// Binds relay sockets.
+    pub relay_sockets: Arc<dyn RelaySockets>,
+    /// The realm, its nonces, what may be asked for.
+    pub session_terms: Arc<SessionTerms>,
+    /// Lifetimes, limits and peer rules of allocations.
+    pub allocation_terms: Arc<Terms>,
+}
+
+/// See the head of this file.
+pub struct SessionActor {
+    id: SessionId,
+    core: Session,
+    client: Arc<dyn ClientTransport>,
+    allocation: Option<AllocationHandle>,
+    neighbours: Arc<SessionNeighbours>,
+    drops: DropCounters,
+    timer: Option<SpawnHandle>,
+    ending: bool,
+    log: Logger,
+}
+
+impl SessionActor {
+    /// The session `id` of the client behind `client`; `allocation` is the one that a failed
+    /// session has left.
+    pub fn new(
+        id: SessionId,
+        client: Arc<dyn ClientTransport>,
+        allocation: Option<AllocationHandle>,
+        neighbours: Arc<SessionNeighbours>,
+        log: Logger,
+    ) -> SessionActor {
+        let server_reflexive = ServerReflexive(client.five_tuple().client);
+        let terms = neighbours.session_terms.clone();
+        SessionActor {
+            id,
+            core: Session::new(terms, server_reflexive, clock::now()),
+            client,
+            allocation,
+            neighbours,
+            drops: DropCounters::new(),
+            timer: None,
+            ending: false,
+            log,
+        }
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        match &self.allocation {
+            // Requests wait in the mailbox until it is known whose allocation this is.
+            Some(allocation) => {
+                let attachment = allocation.attach.send(Attach).into_actor(self);
+                ctx.wait(attachment.map(|attachment, actor, ctx| actor.attach(attachment, ctx)));
+            }
+            None => self.arm_timer(ctx),
+        }
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        if !self.drops.is_empty() {
+            self.neighbours.dropped.do_send(SessionDropped(self.drops.clone()));
+        }
+        debug!(self.log, "session ended"; "session" => %self.id);
+    }
+}
+
+impl Handler<ClientRequest> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, ClientRequest(bytes): ClientRequest, ctx: &mut Context<Self>) {
+        let step = self.core.receive(bytes, clock::now());
+        self.take(step, ctx);
+    }
+}
+
+impl Handler<AllocationEnded> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: AllocationEnded, ctx: &mut Context<Self>) {
+        self.forget_allocation();
+        self.arm_timer(ctx);
+    }
+}
+
+impl Handler<EndSession> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: EndSession, ctx: &mut Context<Self>) {
+        self.ending = true;
+        self.stop_if_done(ctx);
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+impl Handler<Panic> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+        panic!("injected into a SessionActor");
+    }
+}
+
+impl SessionActor {
+    fn attach(&mut self, found: Result<Attachment, MailboxError>, ctx: &mut Context<Self>) {
+        match found {
+            Ok(Attachment { owner, answered }) => self.core.attach(owner, answered),
+            // It has ended in the meantime; its watcher's word of that follows.
+            Err(_) => self.allocation = None,
+        }
+        self.arm_timer(ctx);
+    }
+
+    /// Does what the core says, and what it says after that, until it waits.
+    fn take(&mut self, first: Step, ctx: &mut Context<Self>) {
+        let mut next = Some(first);
+        while let Some(step) = next {
+            match step {
+                Step::Reply(reply) => self.reply(&reply),
+                Step::FindKeys(claim) => self.find_keys(claim, ctx),
+                Step::Perform(request) => self.perform(request, ctx),
+                Step::Wait => {}
+                Step::Drop(reason) => self.drops.count(reason),
+            }
+            next = self.core.next(clock::now());
+        }
+        self.stop_if_done(ctx);
+        self.arm_timer(ctx);
+    }
+
+    fn reply(&mut self, reply: &[u8]) {
+        let sent = self.client.send(&[Frame::control(reply)]);
+        self.drops.count_many(DropReason::SocketFull, u64::from(sent.no_room));
+        self.drops.count_many(DropReason::SendFailed, u64::from(sent.failed));
+    }
+
+    fn find_keys(&mut self, claim: Claim, ctx: &mut Context<Self>) {
+        let asked = self.neighbours.find_keys.send(FindKeys(claim));
+        self.spawn(asked, ctx, |actor, found, ctx| {
+            let nobody = FoundKeys { username: None, keys: SmallVec::new() };
+            let step = actor.core.keys_found(&found.unwrap_or(nobody), clock::now());
+            actor.take(step, ctx);
+            actor.stop_if_unproven(ctx);
+        });
+    }
+
+    fn perform(&mut self, request: Request, ctx: &mut Context<Self>) {
+        match (request, self.allocation.clone()) {
+            (Request::Allocate(request), _) => self.allocate(request, ctx),
+            (_, None) => self.conclude(Outcome::Refused(ErrorCode::AllocationMismatch), ctx),
+            (Request::Refresh(request), Some(allocation)) => {
+                let asked = allocation.refresh.send(Refresh(request));
+                self.spawn(asked, ctx, |actor, refreshed, ctx| {
+                    // The next Allocate may follow before the listener hears of the end.
+                    if let Ok(Ok(Refreshed::Deleted)) = refreshed {
+                        actor.forget_allocation();
+                    }
+                    actor.conclude_asked(refreshed, ctx, |refreshed| match refreshed {
+                        Ok(Refreshed::Until(lifetime)) => Outcome::Refreshed(lifetime),
+                        Ok(Refreshed::Deleted | Refreshed::RelayDeleted(_)) => {
+                            Outcome::Refreshed(Duration::ZERO)
+                        }
+                        Err(error) => Outcome::Refused(error.code()),
+                    });
+                });
+            }
+            (Request::CreatePermission(request), Some(allocation)) => {
+                let asked =
+                    allocation.create_permission.send(CreatePermission { peers: request.peers });
+                self.spawn(asked, ctx, |actor, created, ctx| {
+                    actor.conclude_asked(created, ctx, |created| match created {
+                        Ok(()) => Outcome::PermissionsCreated,
+                        Err(error) => Outcome::Refused(error.code()),
+                    });
+                });
+            }
+            (Request::ChannelBind(request), Some(allocation)) => {
+                let (number, peer) = (request.number, request.peer);
+                let asked = allocation.bind_channel.send(BindChannel { number, peer });
+                self.spawn(asked, ctx, |actor, bound, ctx| {
+                    actor.conclude_asked(bound, ctx, |bound| match bound {
+                        Ok(()) => Outcome::ChannelBound,
+                        Err(error) => Outcome::Refused(error.code()),
+                    });
+                });
+            }
+        }
+    }
+
+    /// Gathers ports and sockets, then asks the listener to start the allocation.
+    fn allocate(&mut self, request: AllocateRequest, ctx: &mut Context<Self>) {
+        let Some(owner) = self.core.owner().cloned() else {
+            return self.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
+        };
+        let lifetime = self.neighbours.allocation_terms.lifetimes.grant(request.lifetime);
+        let gathering = Gathering {
+            neighbours: self.neighbours.clone(),
+            prefer: self.client.five_tuple().server.ip(),
+            user: owner.username.clone(),
+        };
+        let gathered = gathering.gather(request);
+        self.spawn(gathered, ctx, move |actor, gathered, ctx| match gathered {
+            Ok(gathered) => actor.start_allocation(gathered, owner, lifetime, ctx),
+            Err(code) => actor.conclude(Outcome::Refused(code), ctx),
+        });
+    }
+
+    fn start_allocation(
+        &mut self,
+        gathered: Gathered,
+        owner: Owner,
+        lifetime: Duration,
+        ctx: &mut Context<Self>,
+    ) {
+        let now = clock::now();
+        let terms = self.neighbours.allocation_terms.clone();
+        let relays = gathered.relays(&terms);
+        let outcome = Outcome::Allocated(gathered.allocated(&relays, lifetime));
+        let reply = self.core.compose(&outcome);
+        let Some(answered) = self.core.answered(reply.clone(), now) else {
+            return self.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
+        };
+        let (leases, sockets) = gathered.ports.into_iter().unzip();
+        let seed = AllocationSeed {
+            core: Allocation::new(terms, relays, lifetime, now),
+            offer: self.neighbours.session_terms.offer,
+            sockets,
+            leases,
+            realm: self.neighbours.session_terms.guard.realm().into(),
+            owner,
+            answered,
+        };
+        let asked =
+            self.neighbours.start_allocation.send(StartAllocation { session: self.id, seed });
+        self.spawn(asked, ctx, move |actor, started, ctx| match started {
+            Ok(Ok(allocation)) => {
+                actor.allocation = Some(allocation);
+                actor.core.allocation_started();
+                actor.conclude_with(reply, ctx);
+            }
+            Ok(Err(_)) | Err(_) => {
+                actor.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
+            }
+        });
+    }
+
+    fn forget_allocation(&mut self) {
+        self.allocation = None;
+        self.core.allocation_ended(clock::now());
+    }
+
+    /// Concludes with what the allocation said; its silence means that it has ended.
+    fn conclude_asked<T>(
+        &mut self,
+        said: Result<T, MailboxError>,
+        ctx: &mut Context<Self>,
+        outcome: impl FnOnce(T) -> Outcome,
+    ) {
+        let gone = Outcome::Refused(ErrorCode::AllocationMismatch);
+        self.conclude(said.map_or(gone, outcome), ctx);
+    }
+
+    fn conclude(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
+        if let Outcome::Refused(code) = &outcome {
+            let username = self.core.owner().map_or("", |owner| &owner.username);
+            info!(self.log, "session {}: refused: {} {}", self.id, code.number(), code.reason();
+                "session" => %self.id, "code" => code.number(),
+                "username" => %OneLine(username));
+        }
+        let reply = self.core.compose(&outcome);
+        self.conclude_with(reply, ctx);
+    }
+
+    fn conclude_with(&mut self, reply: Bytes, ctx: &mut Context<Self>) {
+        let now = clock::now();
+        self.core.conclude(reply.clone(), now);
+        self.reply(&reply);
+        if let Some(step) = self.core.next(now) {
+            self.take(step, ctx);
+        }
+        self.stop_if_done(ctx);
+        self.arm_timer(ctx);
+    }
+
+    /// Waits for `asked` while further messages are handled, then goes on with `then`.
+    fn spawn<F: Future + 'static>(
+        &mut self,
+        asked: F,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, F::Output, &mut Context<Self>) + 'static,
+    ) {
+        ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| then(actor, answer, ctx)));
+    }
+
+    /// Ends a session that was told to, once its client has the answer it waits for.
+    fn stop_if_done(&mut self, ctx: &mut Context<Self>) {
+        if self.ending && !self.core.is_busy() {
+            ctx.stop();
+        }
+    }
+
+    /// A client that has proved nothing but its address is not worth remembering.
+    fn stop_if_unproven(&mut self, ctx: &mut Context<Self>) {
+        if self.core.owner().is_none() && self.core.poll_timeout().is_some() {
+            ctx.stop();
+        }
+    }
+
+    fn arm_timer(&mut self, ctx: &mut Context<Self>) {
+        if self.timer.is_some() {
+            return;
+        }
+        let Some(over) = self.core.poll_timeout() else { return };
+        let wait = over.saturating_duration_since(clock::now());
+        self.timer = Some(ctx.run_later(wait, move |actor, ctx| {
+            actor.timer = None;
+            actor.stop_if_over(clock::now(), ctx);
+        }));
+    }
+
+    fn stop_if_over(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        match self.core.poll_timeout() {
+            Some(over) if over <= now => ctx.stop(),
+            Some(_) => self.arm_timer(ctx),
+            // Armed again when the allocation ends.
+            None => {}
+        }
+    }
+}
+
+/// Ports and sockets in the making.
+struct Gathering {
+    neighbours: Arc<SessionNeighbours>,
+    prefer: IpAddr,
+    user: Arc<str>,
+}
+
+/// Ports and sockets of an allocation that can be started.
+struct Gathered {
+    ports: SmallVec<[(PortLease, Box<dyn RelaySocket>); 2]>,
+    missing: Option<(Family, ErrorCode)>,
+}
+
+impl Gathering {
+    async fn gather(self, request: AllocateRequest) -> Result<Gathered, ErrorCode> {
+        let mut gathered = Gathered { ports: SmallVec::new(), missing: None };
+        if let PortWish::Reserved(token) = request.port {
+            gathered.ports.push(self.claim(token).await?);
+            return Ok(gathered);
+        }
+        let parity = match request.port {
+            PortWish::Any | PortWish::Reserved(_) => Parity::Any,
+            PortWish::Even => Parity::Even,
+            PortWish::EvenAndReserve => Parity::EvenWithNext,
+        };
+        let families: &[Family] = match request.families {
+            Families::One(Family::V4) | Families::AsReserved => &[Family::V4],
+            Families::One(Family::V6) => &[Family::V6],
+            Families::Both => &[Family::V4, Family::V6],
+            Families::Half(family) => {
+                let other = (family.other(), ErrorCode::AddressFamilyNotSupported);
+                gathered.missing = Some(other);
+                if family == Family::V4 { &[Family::V4] } else { &[Family::V6] }
+            }
+        };
+        for &family in families {
+            match self.lease(family, parity).await {
+                Ok(port) => gathered.ports.push(port),
+                //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
+                //# If the server can partially meet the request, i.e., if it can only
+                //# allocate one relayed transport address of a specific address
+                //# type, then it includes ADDRESS-ERROR-CODE attribute in the
+                //# success response to inform the client the reason for partial
+                //# failure of the request.
+                Err(code) => gathered.missing = Some((family, code)),
+            }
+        }
+        match gathered.missing {
+            Some((_, code)) if gathered.ports.is_empty() => Err(code),
+            _ => Ok(gathered),
+        }
+    }
+
+    async fn claim(
+        &self,
+        token: ReservationToken,
+    ) -> Result<(PortLease, Box<dyn RelaySocket>), ErrorCode> {
+        let claim = ClaimReservation { token, user: self.user.clone() };
+        let claimed = self.neighbours.claim_reservation.send(claim).await;
+        //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
+        //# If
+        //# the token is not valid for some reason, the server rejects the
+        //# request with a 508 (Insufficient Capacity) error.
+        let lease = claimed
+            .map_err(|_| ErrorCode::ServerError)?
+            .map_err(|_| ErrorCode::InsufficientCapacity)?;
+        match self.neighbours.relay_sockets.bind(lease.address()) {
+            Ok(socket) => Ok((lease, socket)),
+            Err(_) => {
+                lease.held_elsewhere();
+                Err(ErrorCode::InsufficientCapacity)
+            }
+        }
+    }
+
+    /// Leases ports until one can be bound: another program may hold those that are free for us.
+    async fn lease(
+        &self,
+        family: Family,
+        parity: Parity,
+    ) -> Result<(PortLease, Box<dyn RelaySocket>), ErrorCode> {
+        for _ in 0..BIND_ATTEMPTS {
+            let wanted = LeasePort { family, prefer: self.prefer, parity, user: self.user.clone() };
+            let leased = self.neighbours.lease_port.send(wanted).await;
+            let lease = leased
+                .map_err(|_| ErrorCode::ServerError)?
+                .map_err(|_| ErrorCode::InsufficientCapacity)?;
+            match self.neighbours.relay_sockets.bind(lease.address()) {
+                Ok(socket) => return Ok((lease, socket)),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => lease.held_elsewhere(),
+                Err(_) => return Err(ErrorCode::InsufficientCapacity),
+            }
+        }
+        Err(ErrorCode::InsufficientCapacity)
+    }
+}
+
+impl Gathered {
+    fn relays(&self, terms: &Terms) -> Relays {
+        let relay = |family| {
+            let mut addresses = self.ports.iter().map(|(lease, _)| lease.address());
+            let relayed = addresses.find(|address| Family::of(address.0.ip()) == family)?;
+            Some(Relay { relayed, advertised: terms.rules.external().advertise(relayed) })
+        };
+        Relays { v4: relay(Family::V4), v6: relay(Family::V6) }
+    }
+
+    fn allocated(&self, relays: &Relays, lifetime: Duration) -> Allocated {
+        let relays = [&relays.v4, &relays.v6];
+        let relayed: SmallVec<[RelayedAddr; 2]> =
+            relays.into_iter().flatten().map(|relay| relay.advertised).collect();
+        Allocated {
+            relayed,
+            lifetime,
+            reservation: self.ports.iter().find_map(|(lease, _)| lease.reservation()),
+            missing: self.missing,
+        }
+    }
+}
+
+/// Requests of one client that wait; its retransmissions stand in for what finds no room.
+const MAILBOX: usize = 16;
+
+/// Ports tried for one relayed transport address.
+const BIND_ATTEMPTS: usize = 16;

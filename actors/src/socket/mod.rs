@@ -1,0 +1,21 @@
+//! UDP sockets that move datagrams in batches together with the fields of their IP headers.
+//!
+//! The only module with `unsafe`: `recvmmsg` and `sendmmsg` with control messages of each
+//! datagram's own. nix shares one set of control messages over a whole `sendmmsg`, quinn-udp hides
+//! TTL and DSCP, rustix has neither call; everything else here goes through nix and socket2.
+
+#![allow(unsafe_code, reason = "the two batched system calls, see above")]
+
+mod batch;
+mod control;
+mod icmp;
+mod options;
+mod udp;
+
+pub use batch::{Datagram, ReceiveBatch, Received};
+pub use options::{BindError, ListenOptions, RelayOptions};
+pub use udp::{UdpListenSocket, UdpRelaySockets};
+
+/// Datagrams read at one wake of one socket; what is left waits for the next turn, so that no
+/// socket starves the others of its arbiter.
+pub const BATCH: usize = 64;

@@ -1,0 +1,199 @@
+//! How sockets are made: every option before `bind`, so that no packet meets a half-made socket.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::{setsockopt_impl, sockopt_impl};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use sterna_proto::address::RelayedAddr;
+
+/// Options of a listening socket.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenOptions {
+    /// Several sockets share the address, one per arbiter, and the kernel keeps each client on one.
+    pub share_port: bool,
+}
+
+/// Options of every relay socket.
+#[derive(Clone, Debug, Default)]
+pub struct RelayOptions {
+    /// The network device to bind to (SO_BINDTODEVICE).
+    pub device: Option<String>,
+}
+
+impl RelayOptions {
+    /// Makes a relay socket on any port of `address` and drops it: the address is this machine's,
+    /// and the device exists and may be bound to.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn check(&self, address: IpAddr) -> io::Result<()> {
+        relay(RelayedAddr(SocketAddr::new(address, 0)), self).map(drop)
+    }
+}
+
+/// A listening socket that could not be made.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// What the kernel says.
+    pub cause: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on udp://{}: {}", self.address, self.cause)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+pub(super) fn listen(address: SocketAddr, options: ListenOptions) -> Result<Socket, BindError> {
+    let make = || -> io::Result<Socket> {
+        let socket = datagram_socket(address.ip(), LISTEN_BUFFER)?;
+        if options.share_port {
+            socket.set_reuse_port(true)?;
+        }
+        if address.ip().is_unspecified() {
+            tell_destination(&socket, address.ip())?;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc8656#section-14
+        //# Alternate Behavior: As described in the Preferred Behavior, except
+        //# always assume the incoming DF bit is 0.
+        set_dont_fragment(&socket, address.ip(), false)?;
+        socket.bind(&SockAddr::from(address))?;
+        Ok(socket)
+    };
+    make().map_err(|cause| BindError { address, cause })
+}
+
+pub(super) fn relay(address: RelayedAddr, options: &RelayOptions) -> io::Result<Socket> {
+    let socket = datagram_socket(address.0.ip(), RELAY_BUFFER)?;
+    if let Some(device) = &options.device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    // ICMP answers are queued with the address of the peer they are about, instead of failing a
+    // send to somebody else.
+    match address.0.ip() {
+        IpAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+        IpAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+    }
+    set_dont_fragment(&socket, address.0.ip(), false)?;
+    socket.bind(&SockAddr::from(address.0))?;
+    Ok(socket)
+}
+
+/// Sets or clears the DF bit of what the socket sends. Cleared means that the kernel fragments what
+/// is too large, and pays no heed to a path MTU that others reported.
+pub(super) fn set_dont_fragment(socket: &Socket, family: IpAddr, on: bool) -> nix::Result<()> {
+    match family {
+        IpAddr::V4(_) => {
+            let mode = if on { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT };
+            setsockopt(socket, Ipv4MtuDiscover, &mode)
+        }
+        IpAddr::V6(_) => {
+            let mode = if on { libc::IPV6_PMTUDISC_DO } else { libc::IPV6_PMTUDISC_DONT };
+            setsockopt(socket, Ipv6MtuDiscover, &mode)?;
+            setsockopt(socket, sockopt::Ipv6DontFrag, &on)
+        }
+    }
+}
+
+/// Sets the hop limit of what the socket sends; `None` is the system's default.
+pub(super) fn set_hop_limit(
+    socket: &Socket,
+    family: IpAddr,
+    hop_limit: Option<u8>,
+) -> nix::Result<()> {
+    let value = hop_limit.map_or(-1, libc::c_int::from);
+    match family {
+        IpAddr::V4(_) => setsockopt(socket, sockopt::Ipv4Ttl, &value),
+        IpAddr::V6(_) => setsockopt(socket, sockopt::Ipv6Ttl, &value),
+    }
+}
+
+/// Sets DSCP and ECN of what the socket sends.
+pub(super) fn set_traffic_class(socket: &Socket, family: IpAddr, class: u8) -> nix::Result<()> {
+    let value = libc::c_int::from(class);
+    match family {
+        IpAddr::V4(_) => setsockopt(socket, sockopt::Ipv4Tos, &value),
+        IpAddr::V6(_) => setsockopt(socket, sockopt::Ipv6TClass, &value),
+    }
+}
+
+fn datagram_socket(family: IpAddr, buffer: usize) -> io::Result<Socket> {
+    let domain = match family {
+        IpAddr::V4(_) => Domain::IPV4,
+        IpAddr::V6(_) => Domain::IPV6,
+    };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    enlarge_buffers(&socket, buffer);
+    tell_header_fields(&socket, family)?;
+    Ok(socket)
+}
+
+/// Asks for buffers that hold a burst. Past the system's limit only with the right to; what the
+/// kernel grants is what there is, and overflow is lost as on any queue of the network.
+fn enlarge_buffers(socket: &Socket, bytes: usize) {
+    if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
+        let _ = socket.set_recv_buffer_size(bytes);
+    }
+    if setsockopt(socket, sockopt::SndBufForce, &bytes).is_err() {
+        let _ = socket.set_send_buffer_size(bytes);
+    }
+}
+
+fn tell_header_fields(socket: &Socket, family: IpAddr) -> nix::Result<()> {
+    match family {
+        IpAddr::V4(_) => {
+            setsockopt(socket, sockopt::Ipv4RecvTtl, &true)?;
+            setsockopt(socket, sockopt::IpRecvTos, &true)
+        }
+        IpAddr::V6(_) => {
+            setsockopt(socket, sockopt::Ipv6RecvHopLimit, &true)?;
+            setsockopt(socket, sockopt::Ipv6RecvTClass, &true)
+        }
+    }
+}
+
+fn tell_destination(socket: &Socket, family: IpAddr) -> nix::Result<()> {
+    match family {
+        IpAddr::V4(_) => setsockopt(socket, sockopt::Ipv4PacketInfo, &true),
+        IpAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true),
+    }
+}
+
+// nix has no name of its own for these two.
+sockopt_impl!(
+    /// How path MTU discovery sets the DF bit of IPv4 datagrams.
+    Ipv4MtuDiscover,
+    SetOnly,
+    libc::IPPROTO_IP,
+    libc::IP_MTU_DISCOVER,
+    libc::c_int
+);
+sockopt_impl!(
+    /// How path MTU discovery treats IPv6 datagrams.
+    Ipv6MtuDiscover,
+    SetOnly,
+    libc::IPPROTO_IPV6,
+    libc::IPV6_MTU_DISCOVER,
+    libc::c_int
+);
+
+/// All clients of an arbiter arrive here: room for some 20 ms of a busy core.
+const LISTEN_BUFFER: usize = 4 << 20;
+
+/// One client's peers arrive here: room for a burst of video frames.
+const RELAY_BUFFER: usize = 256 << 10;

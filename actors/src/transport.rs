@@ -1,0 +1,170 @@
+//! What the actors know of the outside: a client's transport, a listening socket, relay sockets.
+//!
+//! Actors see these small interfaces and nothing behind them. The daemon puts UDP sockets there, a
+//! script puts what the test plays, and neither SessionActor nor AllocationActor can tell.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use sterna_proto::address::{FiveTuple, PeerAddr, RelayedAddr};
+use sterna_proto::stun::Icmp;
+
+use crate::socket::ReceiveBatch;
+
+/// The fields of an IP header that a relay preserves (RFC 8656 §13 to §16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeaderFields {
+    /// TTL or hop limit; `None` where the kernel did not tell, or for its default on the way out.
+    pub hop_limit: Option<u8>,
+    /// DSCP in the upper six bits, ECN in the lower two.
+    pub traffic_class: u8,
+}
+
+impl HeaderFields {
+    /// The fields for the far side of the relay: the hop limit is one less, everything else stays.
+    /// `None` when the datagram has come to the end of its hops.
+    pub fn forwarded(self) -> Option<HeaderFields> {
+        match self.hop_limit {
+            None => Some(self),
+            // A router forwards with one hop less and drops what has none left (RFC 7915 §4, to
+            // which RFC 8656 §13 refers); that is also what ends a loop of relays.
+            Some(0 | 1) => None,
+            Some(hops) => Some(HeaderFields { hop_limit: Some(hops - 1), ..self }),
+        }
+    }
+}
+
+/// One message for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// A whole STUN message or ChannelData message.
+    pub bytes: &'a [u8],
+    /// The header fields it is sent with, where the transport has datagrams.
+    pub fields: HeaderFields,
+}
+
+impl<'a> Frame<'a> {
+    /// An answer of the server's own, with the kernel's header fields.
+    pub fn control(bytes: &'a [u8]) -> Frame<'a> {
+        Frame { bytes, fields: HeaderFields::default() }
+    }
+}
+
+/// What became of frames or datagrams that were handed to a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Taken by the kernel.
+    pub packets: u32,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Not taken because the socket's buffer was full.
+    pub no_room: u32,
+    /// Refused by the kernel for another reason: no route, too large, filtered.
+    pub failed: u32,
+}
+
+impl Sent {
+    /// Adds what became of further ones.
+    pub fn add(&mut self, other: Sent) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.no_room += other.no_room;
+        self.failed += other.failed;
+    }
+}
+
+/// The way back to one client. It outlives a restart of the client's session.
+pub trait ClientTransport: Send + Sync {
+    /// The conversation that this transport carries.
+    fn five_tuple(&self) -> FiveTuple;
+
+    /// Sends frames in order without blocking.
+    fn send(&self, frames: &[Frame<'_>]) -> Sent;
+}
+
+/// A socket on which clients arrive.
+pub trait ListenSocket: Send {
+    /// The address it is bound to; the port is the real one.
+    fn local(&self) -> SocketAddr;
+
+    /// Fills `batch` with what waits. Ready with fewer than a whole batch means drained.
+    ///
+    /// # Errors
+    /// What the kernel says of the socket; the next call may well succeed.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut ReceiveBatch,
+    ) -> Poll<io::Result<usize>>;
+
+    /// The transport of the client that `five_tuple` names.
+    fn transport(&self, five_tuple: FiveTuple) -> Arc<dyn ClientTransport>;
+
+    /// Answers one datagram without keeping anything of the client.
+    fn answer(&self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent;
+}
+
+/// One datagram for a peer.
+#[derive(Clone, Copy, Debug)]
+pub struct ToPeer<'a> {
+    /// The peer, as the relay reaches it.
+    pub peer: PeerAddr,
+    /// The application data.
+    pub data: &'a [u8],
+    /// The header fields it is sent with.
+    pub fields: HeaderFields,
+    /// Whether the DF bit is set (the DONT-FRAGMENT attribute, RFC 8656 §11).
+    pub dont_fragment: bool,
+}
+
+/// An ICMP message that the relay socket was told of (RFC 8656 §11.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// The peer to which the datagram had been sent.
+    pub peer: PeerAddr,
+    /// Type, code and data as the ICMP attribute has them.
+    pub icmp: Icmp,
+}
+
+/// What a relay socket is ready for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Datagrams wait.
+    pub readable: bool,
+    /// ICMP errors wait.
+    pub errors: bool,
+}
+
+/// A socket bound to a relayed transport address; it belongs to one allocation.
+pub trait RelaySocket: Send {
+    /// The relayed transport address it is bound to.
+    fn local(&self) -> RelayedAddr;
+
+    /// Waits until something can be read.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Readiness>;
+
+    /// Fills `batch` with the datagrams that wait, without blocking. Fewer than a whole batch means
+    /// drained.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing waits, otherwise what the kernel says; the socket stays usable.
+    fn receive(&mut self, batch: &mut ReceiveBatch) -> io::Result<usize>;
+
+    /// Sends datagrams in order without blocking. No failure ends the socket.
+    fn send(&mut self, datagrams: &[ToPeer<'_>]) -> Sent;
+
+    /// Takes the next ICMP error off the queue.
+    fn take_error(&mut self) -> Option<IcmpError>;
+}
+
+/// Makes relay sockets.
+pub trait RelaySockets: Send + Sync + fmt::Debug {
+    /// Binds a socket to `address`.
+    ///
+    /// # Errors
+    /// `AddrInUse` when a foreign program holds the port; anything else is the kernel's word.
+    fn bind(&self, address: RelayedAddr) -> io::Result<Box<dyn RelaySocket>>;
+}

@@ -1,0 +1,102 @@
+//! Makes many allocations that do nothing and reports what they cost the server.
+
+use std::net::SocketAddrV4;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use sterna_bench::error::BenchError;
+use sterna_bench::idle::{self, IdlePlan, IdleReport};
+use sterna_bench::pin::{pin_to, raise_descriptor_limit};
+use sterna_bench::target::{Kind, Target};
+
+/// Makes allocations with one channel each, reads the server's memory and descriptors, gives the
+/// allocations back, and reads again; several rounds. Prints one line of JSON.
+#[derive(Parser)]
+struct Arguments {
+    /// Where the relay listens.
+    #[arg(long)]
+    server: SocketAddrV4,
+    /// How it is spoken to.
+    #[arg(long, value_enum, default_value_t = Kind::Turn)]
+    kind: Kind,
+    /// The user name.
+    #[arg(long, default_value = "u")]
+    user: String,
+    /// The password.
+    #[arg(long, default_value = "p")]
+    password: String,
+    /// The server's process.
+    #[arg(long)]
+    pid: u32,
+    /// Allocations at the same time.
+    #[arg(long, default_value_t = 10_000)]
+    allocations: usize,
+    /// How often they are made and given back.
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
+    /// Milliseconds that pass before memory is read.
+    #[arg(long, default_value_t = 1000)]
+    settle_ms: u64,
+    /// Seconds that pass in each round between the release and the last reading of memory. Servers
+    /// remember released clients for a while (Sterna for a minute).
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
+    /// The core to run on: another than the server's.
+    #[arg(long)]
+    core: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(report) => match serde_json::to_string(&report) {
+            Ok(line) => {
+                println!("{line}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error.to_string()),
+        },
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<IdleReport, BenchError> {
+    if let Some(core) = arguments.core {
+        pin_to(core)?;
+    }
+    let wanted = arguments.allocations as u64 + 64;
+    let limit = raise_descriptor_limit(wanted)?;
+    if limit < wanted {
+        let problem = format!("each allocation needs a socket here; the limit is {limit}");
+        return Err(BenchError::Argument(problem));
+    }
+    let plan = IdlePlan {
+        target: Target {
+            kind: arguments.kind,
+            server: arguments.server,
+            user: arguments.user,
+            password: arguments.password,
+        },
+        pid: arguments.pid,
+        allocations: arguments.allocations,
+        rounds: arguments.rounds,
+        settle: Duration::from_millis(arguments.settle_ms),
+        pause: Duration::from_secs(arguments.pause),
+    };
+    idle::run(&plan, |round| {
+        eprintln!(
+            "round {}: {:.0} B/allocation, {} descriptors; after: {} KiB, {} descriptors{}",
+            round.round,
+            round.resident_bytes_per_allocation,
+            round.descriptors,
+            round.resident_bytes_after / 1024,
+            round.descriptors_after,
+            if round.allocates_after { "" } else { "; no further allocation possible" },
+        );
+    })
+}
+
+fn fail(problem: &str) -> ExitCode {
+    eprintln!("idle: {problem}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,111 @@
+//! Measures one relay once and prints one line of JSON.
+
+use std::net::SocketAddrV4;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use sterna_bench::error::BenchError;
+use sterna_bench::load::{self, Direction, LoadPlan, Report};
+use sterna_bench::pin::{pin_to, raise_descriptor_limit};
+use sterna_bench::target::{Kind, Target};
+
+/// Loads a TURN server (or the floor) over loopback and reports what it delivered and what it cost.
+#[derive(Parser)]
+struct Arguments {
+    /// Where the relay listens.
+    #[arg(long)]
+    server: SocketAddrV4,
+    /// How it is spoken to.
+    #[arg(long, value_enum, default_value_t = Kind::Turn)]
+    kind: Kind,
+    /// The user name.
+    #[arg(long, default_value = "u")]
+    user: String,
+    /// The password.
+    #[arg(long, default_value = "p")]
+    password: String,
+    /// The server's process, for its CPU time and memory.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Which way packets go.
+    #[arg(long, value_enum, default_value_t = Direction::ClientToPeer)]
+    direction: Direction,
+    /// How many allocations share the load.
+    #[arg(long, default_value_t = 50)]
+    allocations: usize,
+    /// Bytes of a packet without any header.
+    #[arg(long, default_value_t = 160)]
+    payload: usize,
+    /// Packets that one flow sends in a row.
+    #[arg(long, default_value_t = 1)]
+    burst: usize,
+    /// Packets per second over all flows; 0 saturates the server.
+    #[arg(long, default_value_t = 0)]
+    rate: u32,
+    /// Packets that a flow has under way at most; 0 picks eight, or two bursts if that is more.
+    #[arg(long, default_value_t = 0)]
+    window: u32,
+    /// Seconds measured.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Seconds of the same load before that.
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+    /// The core to run on: another than the server's.
+    #[arg(long)]
+    core: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(report) => match serde_json::to_string(&report) {
+            Ok(line) => {
+                println!("{line}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error.to_string()),
+        },
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Report, BenchError> {
+    if let Some(core) = arguments.core {
+        pin_to(core)?;
+    }
+    raise_descriptor_limit(arguments.allocations as u64 + 64)?;
+    let window = match arguments.window {
+        0 => LEAST_WINDOW.max(u32::try_from(arguments.burst).unwrap_or(u32::MAX).saturating_mul(2)),
+        window => window,
+    };
+    load::run(&LoadPlan {
+        target: Target {
+            kind: arguments.kind,
+            server: arguments.server,
+            user: arguments.user,
+            password: arguments.password,
+        },
+        pid: arguments.pid,
+        direction: arguments.direction,
+        allocations: arguments.allocations,
+        payload: arguments.payload,
+        burst: arguments.burst,
+        rate: Some(arguments.rate).filter(|rate| *rate > 0),
+        window,
+        warm_up: seconds(arguments.warm_up)?,
+        duration: seconds(arguments.seconds)?,
+    })
+}
+
+fn seconds(value: f64) -> Result<Duration, BenchError> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|error| BenchError::Argument(format!("{value} seconds: {error}")))
+}
+
+fn fail(problem: &str) -> ExitCode {
+    eprintln!("load: {problem}");
+    ExitCode::FAILURE
+}
+
+const LEAST_WINDOW: u32 = 8;

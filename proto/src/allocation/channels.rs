@@ -1,0 +1,238 @@
+//! The channel bindings of one allocation: channel number to peer and peer to channel number, both
+//! in constant time, and for a while after expiry the memory of what was bound (RFC 8656 §12).
+
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::address::{Family, PeerAddr};
+use crate::channel_data::ChannelNumber;
+
+/// The bindings, in one list with an index for each of the two ways to find them. The indexes hold
+/// two bytes a binding, which keeps an allocation with one channel small.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    bindings: Vec<Binding>,
+    by_number: HashTable<u16>,
+    by_peer: HashTable<u16>,
+    hasher: DefaultHashBuilder,
+    bound: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Binding {
+    peer: PeerAddr,
+    number: ChannelNumber,
+    /// Bound, or expired and remembered so that neither number nor peer gets into another pair.
+    bound: bool,
+    expires: Instant,
+}
+
+/// The number or the peer belongs to another pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conflict {
+    Number,
+    Peer,
+}
+
+/// What a pair of number and peer is to the bindings there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Neither is in use.
+    New,
+    /// They are bound to each other.
+    Bound,
+    /// They were bound to each other a short while ago.
+    Remembered,
+}
+
+impl Channels {
+    /// How many channels are bound, the expired ones that are remembered not among them.
+    pub(super) fn bound(&self) -> usize {
+        self.bound
+    }
+
+    /// How many bindings take up memory.
+    pub(super) fn len(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// The peer that `number` is bound to at `now`, whatever was swept.
+    pub(super) fn peer_of(&self, number: ChannelNumber, now: Instant) -> Option<PeerAddr> {
+        self.find_number(number).filter(|binding| binding.is_bound(now)).map(|binding| binding.peer)
+    }
+
+    /// The channel that is bound to `peer` at `now`, whatever was swept.
+    pub(super) fn number_of(&self, peer: PeerAddr, now: Instant) -> Option<ChannelNumber> {
+        self.find_peer(peer).filter(|binding| binding.is_bound(now)).map(|binding| binding.number)
+    }
+
+    /// Whether `number` and `peer` may be bound to each other.
+    pub(super) fn standing(
+        &self,
+        number: ChannelNumber,
+        peer: PeerAddr,
+    ) -> Result<Standing, Conflict> {
+        match (self.find_number(number), self.find_peer(peer)) {
+            (None, None) => Ok(Standing::New),
+            (Some(binding), _) if !same(binding.peer, peer) => Err(Conflict::Number),
+            (_, Some(binding)) if binding.number != number => Err(Conflict::Peer),
+            (Some(binding), _) | (None, Some(binding)) if binding.bound => Ok(Standing::Bound),
+            (_, _) => Ok(Standing::Remembered),
+        }
+    }
+
+    /// Bind a pair that has no conflict, or reset its time to expiry.
+    pub(super) fn bind(&mut self, number: ChannelNumber, peer: PeerAddr, expires: Instant) {
+        let place = match self.place_of(number) {
+            Some(place) => usize::from(place),
+            None => self.insert(Binding { peer, number, bound: false, expires }),
+        };
+        let binding = &mut self.bindings[place];
+        assert!(same(binding.peer, peer), "a channel is bound to one peer");
+        self.bound += usize::from(!binding.bound);
+        binding.bound = true;
+        binding.expires = expires;
+    }
+
+    /// Unbind what is over at `now`, handing each to `unbound`, and forget what was remembered long
+    /// enough.
+    pub(super) fn sweep(
+        &mut self,
+        now: Instant,
+        mut unbound: impl FnMut(ChannelNumber, PeerAddr, Instant),
+    ) {
+        for binding in &mut self.bindings {
+            if binding.bound && binding.expires <= now {
+                binding.bound = false;
+                self.bound -= 1;
+                unbound(binding.number, binding.peer, binding.expires);
+            }
+        }
+        self.forget(|binding| binding.timeout() <= now);
+    }
+
+    /// Unbind those whose peer `refused` does not want any more; they count as expired at `now`.
+    pub(super) fn unbind(
+        &mut self,
+        now: Instant,
+        refused: impl Fn(PeerAddr) -> bool,
+        mut unbound: impl FnMut(ChannelNumber, PeerAddr),
+    ) {
+        for binding in &mut self.bindings {
+            if binding.bound && refused(binding.peer) {
+                binding.bound = false;
+                binding.expires = now;
+                self.bound -= 1;
+                unbound(binding.number, binding.peer);
+            }
+        }
+    }
+
+    pub(super) fn remove_family(&mut self, family: Family) {
+        self.forget(|binding| Family::of(binding.peer.0.ip()) == family);
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.bindings.iter().map(Binding::timeout).min()
+    }
+
+    fn find_number(&self, number: ChannelNumber) -> Option<&Binding> {
+        self.place_of(number).map(|place| &self.bindings[usize::from(place)])
+    }
+
+    fn find_peer(&self, peer: PeerAddr) -> Option<&Binding> {
+        let hash = hash_peer(&self.hasher, peer);
+        let is_it = |&place: &u16| same(self.bindings[usize::from(place)].peer, peer);
+        self.by_peer.find(hash, is_it).map(|&place| &self.bindings[usize::from(place)])
+    }
+
+    fn place_of(&self, number: ChannelNumber) -> Option<u16> {
+        let hash = self.hasher.hash_one(number);
+        let is_it = |&place: &u16| self.bindings[usize::from(place)].number == number;
+        self.by_number.find(hash, is_it).copied()
+    }
+
+    fn insert(&mut self, binding: Binding) -> usize {
+        // The first binding is often the only one, and a list grows to four by itself.
+        if self.bindings.capacity() == 0 {
+            self.bindings.reserve_exact(1);
+        }
+        let place = self.bindings.len();
+        let index = u16::try_from(place).expect("there are fewer channel numbers than u16 values");
+        self.bindings.push(binding);
+        let (bindings, hasher) = (&self.bindings, &self.hasher);
+        self.by_number.insert_unique(hasher.hash_one(binding.number), index, |&place| {
+            hasher.hash_one(bindings[usize::from(place)].number)
+        });
+        self.by_peer.insert_unique(hash_peer(hasher, binding.peer), index, |&place| {
+            hash_peer(hasher, bindings[usize::from(place)].peer)
+        });
+        place
+    }
+
+    /// Remove all that `gone` names, bound or not.
+    fn forget(&mut self, gone: impl Fn(&Binding) -> bool) {
+        let before = self.bindings.len();
+        self.bindings.retain(|binding| !gone(binding));
+        if self.bindings.len() != before {
+            self.rebuild();
+        }
+    }
+
+    /// Make the indexes and the count follow from the list.
+    fn rebuild(&mut self) {
+        let kept = std::mem::take(&mut self.bindings);
+        *self = Channels { hasher: self.hasher.clone(), ..Channels::default() };
+        for binding in kept {
+            self.insert(binding);
+            self.bound += usize::from(binding.bound);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn heap_size(&self) -> usize {
+        self.bindings.capacity() * size_of::<Binding>()
+            + self.by_number.allocation_size()
+            + self.by_peer.allocation_size()
+    }
+}
+
+impl Binding {
+    fn is_bound(&self, now: Instant) -> bool {
+        self.bound && now < self.expires
+    }
+
+    /// When this binding has to be looked at: to be unbound, or to be forgotten.
+    fn timeout(&self) -> Instant {
+        if self.bound { self.expires } else { self.expires + QUARANTINE }
+    }
+}
+
+/// The same transport address. A received IPv6 address may have a flow label or a scope that the
+/// one named by the client has not.
+fn same(one: PeerAddr, other: PeerAddr) -> bool {
+    one.0.port() == other.0.port() && one.0.ip() == other.0.ip()
+}
+
+fn hash_peer(hasher: &DefaultHashBuilder, peer: PeerAddr) -> u64 {
+    let port = peer.0.port();
+    match peer.0 {
+        SocketAddr::V4(v4) => {
+            hasher.hash_one((u64::from(v4.ip().to_bits()) << 16) | u64::from(port))
+        }
+        SocketAddr::V6(v6) => hasher.hash_one((v6.ip().to_bits(), port)),
+    }
+}
+
+/// How long an expired pair is remembered. A client has to wait this long before it binds either to
+/// something else, so that data in flight does not end at the wrong peer; a server that enforces it
+/// gives the same answer to a request and to its retransmission.
+//= https://www.rfc-editor.org/rfc/rfc8656#section-12
+//# To prevent race conditions, the client MUST wait 5
+//# minutes after the channel binding expires before attempting to bind
+//# the channel number to a different transport address or the transport
+//# address to a different channel number.
+pub(super) const QUARANTINE: Duration = Duration::from_secs(300);

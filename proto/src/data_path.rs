@@ -1,0 +1,123 @@
+//! Application data through an allocation: what comes from the client, what goes to it.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use crate::address::PeerAddr;
+use crate::allocation::{Allocation, Inbound};
+use crate::channel_data::{ChannelData, ChannelDataError};
+use crate::drops::DropReason;
+use crate::relay_frames::{
+    DATA_HEADROOM, icmp_indication, wrap_channel_data, wrap_data_indication,
+};
+use crate::request::{Offer, SendIndication};
+use crate::stun::{Class, Icmp, Kind, Message, Method, ParseError, TransactionId, peek_kind};
+
+/// Application data on its way to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outbound<'a> {
+    /// The peer, as the relay reaches it.
+    pub peer: PeerAddr,
+    /// The application data.
+    pub data: &'a [u8],
+    /// Whether it may not be fragmented.
+    pub dont_fragment: bool,
+}
+
+impl Allocation {
+    /// Where the data in `datagram`, a ChannelData message or a Send indication of the client,
+    /// goes.
+    ///
+    /// # Errors
+    /// Why it goes nowhere.
+    pub fn from_client<'a>(
+        &self,
+        datagram: &'a [u8],
+        offer: &Offer,
+        now: Instant,
+    ) -> Result<Outbound<'a>, DropReason> {
+        match peek_kind(datagram) {
+            Kind::ChannelData => {
+                let ChannelData { number, data } = ChannelData::parse_datagram(datagram)?;
+                let peer = self.channel_peer(number, now)?;
+                Ok(Outbound { peer, data, dont_fragment: false })
+            }
+            Kind::Stun => {
+                let message = Message::parse(datagram)?;
+                if (message.class(), message.method()) != (Class::Indication, Method::SEND) {
+                    return Err(DropReason::UnexpectedClass);
+                }
+                let SendIndication { peer, data, dont_fragment } =
+                    SendIndication::read(&message, offer)?;
+                let peer = self.indication_peer(peer, now)?;
+                Ok(Outbound { peer, data, dont_fragment })
+            }
+            Kind::Other => Err(DropReason::NotStun),
+        }
+    }
+
+    /// Frames data from the peer `from` for the client, in place: `slot` holds `length` bytes of it
+    /// behind [`DATA_HEADROOM`] free ones. `transaction_id` is asked only where a Data indication
+    /// is needed. Returns where in `slot` the frame lies.
+    ///
+    /// # Errors
+    /// Why the client does not get it.
+    pub fn frame_for_client(
+        &self,
+        from: PeerAddr,
+        slot: &mut [u8],
+        length: usize,
+        transaction_id: impl FnOnce() -> TransactionId,
+        now: Instant,
+    ) -> Result<Range<usize>, DropReason> {
+        let payload = DATA_HEADROOM..DATA_HEADROOM + length;
+        let frame = match self.from_peer(from, now)? {
+            Inbound::Channel(number) => wrap_channel_data(slot, payload, number),
+            Inbound::Indication(peer) => {
+                wrap_data_indication(slot, payload, peer, transaction_id())
+            }
+        };
+        frame.map_err(DropReason::from)
+    }
+
+    /// Appends the Data indication that tells the client of an ICMP answer to a datagram of its own
+    /// for `destination`.
+    ///
+    /// # Errors
+    /// Why the client does not hear of it.
+    pub fn icmp_for_client(
+        &self,
+        destination: PeerAddr,
+        icmp: Icmp,
+        transaction_id: TransactionId,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DropReason> {
+        let peer = self.from_icmp(destination, now)?;
+        icmp_indication(out, transaction_id, peer, icmp);
+        Ok(())
+    }
+}
+
+impl From<ChannelDataError> for DropReason {
+    fn from(error: ChannelDataError) -> DropReason {
+        match error {
+            ChannelDataError::TooShort
+            | ChannelDataError::ChannelNumber
+            | ChannelDataError::Truncated => DropReason::MalformedChannelData,
+        }
+    }
+}
+
+impl From<ParseError> for DropReason {
+    fn from(error: ParseError) -> DropReason {
+        match error {
+            ParseError::NotStun | ParseError::MagicCookie => DropReason::NotStun,
+            ParseError::Fingerprint => DropReason::BadFingerprint,
+            ParseError::TooShort
+            | ParseError::Length
+            | ParseError::Attribute
+            | ParseError::TooManyAttributes => DropReason::Malformed,
+        }
+    }
+}

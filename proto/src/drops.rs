@@ -1,0 +1,124 @@
+//! Why a packet went no further: one list for the whole server, so that every counter, log line and
+//! test speaks of the same reasons by the same names.
+
+use std::fmt;
+
+/// Lists the reasons once: the enum, its names and its order all come from the same lines.
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $reason:ident = $name:literal,)+) => {
+        /// Why a packet was discarded without an answer. Silence is a decision: each is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $reason,)+
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of [`DropReason::index`].
+            pub const ALL: [DropReason; DropReason::COUNT] = [$(DropReason::$reason,)+];
+
+            /// How many reasons there are: the length of an array of counters.
+            pub const COUNT: usize = [$(DropReason::$reason,)+].len();
+
+            /// The reason's name in logs and counters. Names are an interface: they stay.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(DropReason::$reason => $name,)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The first byte belongs to no protocol served here.
+    NotStun = "not_stun",
+    /// The STUN header or the attribute framing is broken.
+    Malformed = "malformed",
+    /// FINGERPRINT is present and wrong.
+    BadFingerprint = "bad_fingerprint",
+    /// A response, or an indication of a method that has none.
+    UnexpectedClass = "unexpected_class",
+    /// A method this server does not know, in a message that gets no answer.
+    UnknownMethod = "unknown_method",
+    /// Data from a 5-tuple without a session.
+    NoSession = "no_session",
+    /// Data from a 5-tuple without an allocation, or for one that has ended.
+    NoAllocation = "no_allocation",
+    /// ChannelData on a channel that is not bound.
+    UnboundChannel = "unbound_channel",
+    /// No permission is installed for the peer's IP address.
+    NoPermission = "no_permission",
+    /// The allocation has no relayed transport address of the peer's family.
+    PeerFamily = "peer_family",
+    /// The peer rules refuse the address.
+    PeerDenied = "peer_denied",
+    /// Data for port 0, where nobody can listen.
+    PeerPortZero = "peer_port_zero",
+    /// ChannelData that is shorter than its length field claims.
+    MalformedChannelData = "malformed_channel_data",
+    /// A Send indication without a usable XOR-PEER-ADDRESS or DATA.
+    MalformedIndication = "malformed_indication",
+    /// An indication with an unknown comprehension-required attribute.
+    UnknownAttribute = "unknown_attribute",
+    /// The source has used up its unauthenticated answers for this second.
+    RateLimited = "rate_limited",
+    /// The receiving actor's mailbox is full.
+    MailboxFull = "mailbox_full",
+    /// The packet has passed as many relays and routers as it may.
+    TtlExpired = "ttl_expired",
+    /// The operating system refused the datagram.
+    SendFailed = "send_failed",
+    /// The socket's send buffer is full.
+    SocketFull = "socket_full",
+    /// The datagram did not fit the receive buffer.
+    Truncated = "truncated",
+    /// The payload does not fit the frame it would be relayed in.
+    Oversized = "oversized",
+    /// The listener serves as many sessions as it may.
+    SessionsFull = "sessions_full",
+    /// A request whose transaction is over.
+    Replayed = "replayed",
+    /// An ICMP packet that says nothing about a datagram of ours.
+    UnusableIcmp = "unusable_icmp",
+    /// The server is stopping.
+    ShuttingDown = "shutting_down",
+}
+
+impl DropReason {
+    /// The reason's place in an array of [`DropReason::COUNT`] counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::DropReason;
+
+    #[test]
+    fn every_reason_has_its_own_index_and_name() {
+        let names: BTreeSet<&str> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+
+        assert_eq!(DropReason::COUNT, names.len());
+        for (place, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(place, reason.index());
+        }
+    }
+
+    #[test]
+    fn names_are_lower_snake_case() {
+        for reason in DropReason::ALL {
+            let name = reason.to_string();
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+        }
+    }
+}

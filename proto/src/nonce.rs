@@ -1,0 +1,236 @@
+//! Nonces that the server recognises without remembering them (RFC 8489 §9.2 and §14.10).
+//!
+//! A nonce is the cookie of RFC 8489, which tells the client what the server can do, and behind it
+//! the time of its making with a keyed hash over that time, the client's address and the cookie's
+//! bits. So a nonce is good for one address, for a limited time and for unchanged features, and a
+//! source that has not proved its address costs no memory.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use crate::stun::Nonce;
+
+/// The security features that a nonce says the server has (RFC 8489 §18.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecurityFeatures {
+    /// Other password algorithms than MD5: the response carries PASSWORD-ALGORITHMS.
+    pub password_algorithms: bool,
+    /// Requests may name their user by USERHASH.
+    pub username_anonymity: bool,
+}
+
+impl SecurityFeatures {
+    //= https://www.rfc-editor.org/rfc/rfc8489#section-18.1
+    //# Bits are assigned starting from the most significant side of the bit
+    //# set, so Bit 0 is the leftmost bit and Bit 23 is the rightmost bit.
+    fn to_bytes(self) -> [u8; FEATURES_LEN] {
+        let password_algorithms =
+            if self.password_algorithms { PASSWORD_ALGORITHMS_BIT } else { 0 };
+        let username_anonymity = if self.username_anonymity { USERNAME_ANONYMITY_BIT } else { 0 };
+        [password_algorithms | username_anonymity, 0, 0]
+    }
+
+    /// Bits that are not assigned say nothing.
+    fn from_bytes([first, _, _]: [u8; FEATURES_LEN]) -> SecurityFeatures {
+        SecurityFeatures {
+            password_algorithms: first & PASSWORD_ALGORITHMS_BIT != 0,
+            username_anonymity: first & USERNAME_ANONYMITY_BIT != 0,
+        }
+    }
+}
+
+/// The features in a nonce of any server; `None` if the nonce does not start with the cookie.
+//= https://www.rfc-editor.org/rfc/rfc8489#section-9.2.5
+//# If the response is an error response with an error code of 401
+//# (Unauthenticated) or 438 (Stale Nonce), the client MUST test if the
+//# NONCE attribute value starts with the "nonce cookie".
+pub fn features_in(nonce: &[u8]) -> Option<SecurityFeatures> {
+    let encoded = nonce.strip_prefix(COOKIE)?.first_chunk::<FEATURES_TEXT_LEN>()?;
+    let mut features = [0; FEATURES_LEN];
+    let length = STANDARD.decode_slice(encoded, &mut features).ok()?;
+    (length == FEATURES_LEN).then(|| SecurityFeatures::from_bytes(features))
+}
+
+/// Makes nonces and recognises them.
+pub struct NonceMinter {
+    keyed: Hmac<Sha256>,
+    features: SecurityFeatures,
+    cookie: [u8; COOKIE_LEN],
+    lifetime: Duration,
+    epoch: Instant,
+}
+
+impl NonceMinter {
+    /// A minter whose nonces are good for `lifetime`, under a `secret` that nobody else knows.
+    /// Times are counted from `epoch`, which lies before every `now`.
+    pub fn new(
+        secret: [u8; 32],
+        features: SecurityFeatures,
+        lifetime: Duration,
+        epoch: Instant,
+    ) -> NonceMinter {
+        let keyed = KeyInit::new_from_slice(&secret).expect("HMAC takes keys of every length");
+        let cookie = cookie(features);
+        NonceMinter { keyed, features, cookie, lifetime, epoch }
+    }
+
+    /// What the nonces say that the server can do.
+    pub fn features(&self) -> SecurityFeatures {
+        self.features
+    }
+
+    /// A nonce for the client at this address.
+    //= https://www.rfc-editor.org/rfc/rfc8489#section-9.2.4
+    //# The server MUST NOT choose the
+    //# same NONCE for two requests unless they have the same source IP
+    //# address and port.
+    pub fn mint(&self, client: SocketAddr, now: Instant) -> MintedNonce {
+        let seconds = self.seconds(now);
+        let mut sealed = [0; SEALED_LEN];
+        let (time, tag) = sealed.split_at_mut(TIME_LEN);
+        time.copy_from_slice(&seconds.to_be_bytes());
+        tag.copy_from_slice(&self.tag(client, seconds));
+
+        let mut nonce = [0; NONCE_LEN];
+        let (cookie, sealed_text) = nonce.split_at_mut(COOKIE_LEN);
+        cookie.copy_from_slice(&self.cookie);
+        STANDARD_NO_PAD
+            .encode_slice(sealed, sealed_text)
+            .expect("the constant is the length of the encoding");
+        MintedNonce(nonce)
+    }
+
+    /// Whether `nonce` was made here for this client, no longer than the lifetime ago. Everything
+    /// else is stale: the client gets a good one and tries again.
+    //= https://www.rfc-editor.org/rfc/rfc8489#section-9.2.4
+    //# If the NONCE is no longer valid, the server MUST generate an error
+    //# response with an error code of 438 (Stale Nonce).
+    pub fn check(&self, nonce: &[u8], client: SocketAddr, now: Instant) -> NonceCheck {
+        let Some((seconds, tag)) = self.open(nonce) else {
+            return NonceCheck::Stale;
+        };
+        let genuine = bool::from(self.tag(client, seconds).ct_eq(&tag));
+        let age = self.seconds(now).checked_sub(seconds);
+        match age.map(|age| Duration::from_secs(u64::from(age))) {
+            Some(age) if genuine && age <= self.lifetime => NonceCheck::Valid,
+            Some(_) | None => NonceCheck::Stale,
+        }
+    }
+
+    /// Takes a nonce apart, without belief in what it says.
+    fn open(&self, nonce: &[u8]) -> Option<(u32, [u8; TAG_LEN])> {
+        let sealed_text = nonce.strip_prefix(&self.cookie)?;
+        let mut sealed = [0; SEALED_LEN];
+        // A text of another length fills less than the array or does not fit into it.
+        let length = STANDARD_NO_PAD.decode_slice(sealed_text, &mut sealed).ok()?;
+        let (time, tag) = sealed.get(..length)?.split_first_chunk()?;
+        Some((u32::from_be_bytes(*time), tag.try_into().ok()?))
+    }
+
+    fn tag(&self, client: SocketAddr, seconds: u32) -> [u8; TAG_LEN] {
+        let mut mac = self.keyed.clone();
+        match client.ip() {
+            IpAddr::V4(ip) => mac.update(&ip.octets()),
+            IpAddr::V6(ip) => mac.update(&ip.octets()),
+        }
+        mac.update(&client.port().to_be_bytes());
+        mac.update(&seconds.to_be_bytes());
+        mac.update(&self.features.to_bytes());
+        let mut tag = [0; TAG_LEN];
+        tag.iter_mut().zip(mac.finalize().into_bytes()).for_each(|(to, from)| *to = from);
+        tag
+    }
+
+    fn seconds(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.epoch).as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
+impl fmt::Debug for NonceMinter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NonceMinter")
+            .field("features", &self.features)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a server makes of the nonce in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NonceCheck {
+    /// It is one of its own and still good.
+    Valid,
+    /// It is too old, was made for another client, or was not made here.
+    Stale,
+}
+
+/// A nonce, ready to be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct MintedNonce([u8; NONCE_LEN]);
+
+impl MintedNonce {
+    /// The characters as they go into the message.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The same as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("cookie and base64 are ASCII")
+    }
+
+    /// The attribute that carries the nonce.
+    pub fn as_attribute(&self) -> Nonce<'_> {
+        Nonce(self.as_str())
+    }
+}
+
+impl fmt::Debug for MintedNonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MintedNonce(redacted)")
+    }
+}
+
+/// What every nonce of a server with these features starts with.
+//= https://www.rfc-editor.org/rfc/rfc8489#section-9.2
+//# To indicate that it supports this specification, a server MUST
+//# prepend the NONCE attribute value with the character string composed
+//# of "obMatJos2" concatenated with the (4-character) base64 [RFC4648]
+//# encoding of the 24-bit STUN Security Features as defined in
+//# Section 18.1.
+//= https://www.rfc-editor.org/rfc/rfc8489#section-9.2
+//# If no security
+//# features are used, then a byte array with all 24 bits set to zero
+//# MUST be encoded instead.
+fn cookie(features: SecurityFeatures) -> [u8; COOKIE_LEN] {
+    let mut cookie = [0; COOKIE_LEN];
+    let (prefix, features_text) = cookie.split_at_mut(COOKIE.len());
+    prefix.copy_from_slice(COOKIE);
+    STANDARD
+        .encode_slice(features.to_bytes(), features_text)
+        .expect("three bytes are four characters");
+    cookie
+}
+
+const COOKIE: &[u8] = b"obMatJos2";
+const PASSWORD_ALGORITHMS_BIT: u8 = 0x80;
+const USERNAME_ANONYMITY_BIT: u8 = 0x40;
+const FEATURES_LEN: usize = 3;
+const FEATURES_TEXT_LEN: usize = 4;
+const COOKIE_LEN: usize = COOKIE.len() + FEATURES_TEXT_LEN;
+const TIME_LEN: usize = 4;
+const TAG_LEN: usize = 16;
+const SEALED_LEN: usize = TIME_LEN + TAG_LEN;
+/// Base64 without padding: four characters for three bytes.
+//= https://www.rfc-editor.org/rfc/rfc8489#section-14.10
+//# The NONCE attribute
+//# MUST be fewer than 128 characters (which can be as long as 509 bytes
+//# when encoding them and a long as 763 bytes when decoding them).
+const NONCE_LEN: usize = COOKIE_LEN + (SEALED_LEN * 4).div_ceil(3);

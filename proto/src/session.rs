@@ -1,0 +1,494 @@
+//! One client's conversation: who it is, what it asks, and the same answer to the same question.
+//!
+//! Requests are served one at a time. While the actor that drives this waits for somebody (a key, a
+//! port, the allocation), further requests queue up here, within a bound.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::address::{Family, RelayedAddr, ServerReflexive};
+use crate::credentials::{Key, PasswordAlgorithm, user_hash};
+use crate::drops::DropReason;
+use crate::first_contact::is_for_session;
+use crate::guard::{Challenge, Claim, ClaimedUser, Guard, finish};
+use crate::request::{Offer, Request, RequestError};
+use crate::stun::{
+    AddressErrorCode, AttributeType, Class, ErrorCode, Lifetime, Message, MessageWriter, Method,
+    ReservationToken, Software, TransactionId, UnknownAttributes, XorMappedAddress,
+    XorRelayedAddress,
+};
+
+/// What all sessions of a server have in common.
+#[derive(Debug)]
+pub struct SessionTerms {
+    /// The realm and its nonces.
+    pub guard: Guard,
+    /// What may be asked for.
+    pub offer: Offer,
+    /// The SOFTWARE attribute of authenticated answers.
+    pub software: Option<String>,
+}
+
+/// The user that a session and its allocation belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's name, as the credential source spells it.
+    pub username: Arc<str>,
+    /// The key that proved it.
+    pub key: Key,
+    /// How the key was derived.
+    pub password_algorithm: PasswordAlgorithm,
+}
+
+/// An answer that has been given, for the retransmissions of its request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The request's transaction.
+    pub transaction_id: TransactionId,
+    /// The request's method.
+    pub method: Method,
+    /// The whole answer.
+    pub reply: Bytes,
+    /// When the answer was given.
+    pub at: Instant,
+}
+
+/// What has to happen next.
+#[derive(Debug)]
+pub enum Step {
+    /// Send this to the client.
+    Reply(Bytes),
+    /// Find the keys of this claim and go on with [`Session::keys_found`].
+    FindKeys(Claim),
+    /// Do what is asked and go on with [`Session::conclude`].
+    Perform(Request),
+    /// Nothing; the request waits for the one before it.
+    Wait,
+    /// Nothing; the message goes no further.
+    Drop(DropReason),
+}
+
+/// The keys under which a claim may be proved.
+#[derive(Clone, Debug)]
+pub struct FoundKeys {
+    /// The user, or `None` if there is no such user: then `keys` holds a decoy, so that the check
+    /// takes as long as a wrong password does.
+    pub username: Option<Arc<str>>,
+    /// One key, or one for each secret that is good at the moment.
+    pub keys: SmallVec<[Key; 1]>,
+}
+
+/// What came of a request that was performed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An allocation was made.
+    Allocated(Allocated),
+    /// The allocation lives this much longer; zero says that it is gone.
+    Refreshed(Duration),
+    /// The permissions are installed.
+    PermissionsCreated,
+    /// The channel is bound.
+    ChannelBound,
+    /// It was refused.
+    Refused(ErrorCode),
+}
+
+/// What a successful Allocate response tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocated {
+    /// One relayed transport address, or one of each family.
+    pub relayed: SmallVec<[RelayedAddr; 2]>,
+    /// The time to expiry.
+    pub lifetime: Duration,
+    /// The token of the reserved next port.
+    pub reservation: Option<ReservationToken>,
+    /// The family of a dual allocation that could not be had, and why.
+    pub missing: Option<(Family, ErrorCode)>,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Session {
+    terms: Arc<SessionTerms>,
+    client: ServerReflexive,
+    owner: Option<Owner>,
+    has_allocation: bool,
+    pending: Option<Pending>,
+    waiting: VecDeque<Bytes>,
+    answered: VecDeque<Answered>,
+    idle_since: Instant,
+}
+
+/// The request that is being served.
+#[derive(Debug)]
+struct Pending {
+    request: Bytes,
+    transaction_id: TransactionId,
+    claim: Claim,
+    /// The key that proved the claim, once it has.
+    key: Option<Key>,
+}
+
+impl Session {
+    /// The conversation of a client that has proved its address and nothing else.
+    pub fn new(terms: Arc<SessionTerms>, client: ServerReflexive, now: Instant) -> Session {
+        Session {
+            terms,
+            client,
+            owner: None,
+            has_allocation: false,
+            pending: None,
+            waiting: VecDeque::new(),
+            answered: VecDeque::new(),
+            idle_since: now,
+        }
+    }
+
+    /// Takes up the conversation of a client whose allocation has outlived its session.
+    pub fn attach(&mut self, owner: Owner, answered: Answered) {
+        self.owner = Some(owner);
+        self.has_allocation = true;
+        self.answered.push_back(answered);
+    }
+
+    /// The user, once a request has been authenticated.
+    pub fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+
+    /// An allocation has been made for this session.
+    pub fn allocation_started(&mut self) {
+        self.has_allocation = true;
+    }
+
+    /// The session's allocation is gone.
+    pub fn allocation_ended(&mut self, now: Instant) {
+        self.has_allocation = false;
+        self.idle_since = now;
+    }
+
+    /// Takes a request off the wire.
+    pub fn receive(&mut self, bytes: Bytes, now: Instant) -> Step {
+        let message = match Message::parse(&bytes) {
+            Ok(message) if message.class() == Class::Request => message,
+            Ok(_) => return Step::Drop(DropReason::UnexpectedClass),
+            Err(error) => return Step::Drop(error.into()),
+        };
+        //= https://www.rfc-editor.org/rfc/rfc8489#section-6.3
+        //# If any errors are detected, the message is silently discarded.
+        if !is_for_session(message.method()) {
+            return Step::Drop(DropReason::UnknownMethod);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc8489#section-6.3.1
+        //# When run over UDP or DTLS-over-UDP, a request received by the server
+        //# could be the first request of a transaction or could be a
+        //# retransmission.
+        if let Some(reply) = self.replay(message.transaction_id(), message.method(), now) {
+            return Step::Reply(reply);
+        }
+        let Some(pending) = &self.pending else {
+            return self.begin(&bytes, &message, now);
+        };
+        // The answer that is in the making serves a retransmission as well.
+        if pending.transaction_id == message.transaction_id() {
+            return Step::Drop(DropReason::Replayed);
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            return Step::Drop(DropReason::MailboxFull);
+        }
+        self.waiting.push_back(bytes);
+        Step::Wait
+    }
+
+    /// Goes on with the next request that waits, if none is being served.
+    pub fn next(&mut self, now: Instant) -> Option<Step> {
+        if self.pending.is_some() {
+            return None;
+        }
+        let bytes = self.waiting.pop_front()?;
+        Some(self.receive(bytes, now))
+    }
+
+    /// Goes on with the keys of the claim that [`Step::FindKeys`] named.
+    pub fn keys_found(&mut self, found: &FoundKeys, now: Instant) -> Step {
+        let Some(pending) = self.pending.take() else {
+            return Step::Drop(DropReason::Replayed);
+        };
+        let Ok(message) = Message::parse(&pending.request) else {
+            return Step::Drop(DropReason::Malformed);
+        };
+        let key = found.keys.iter().find(|key| message.verify_integrity(key).is_ok());
+        let (Some(username), Some(key)) = (&found.username, key) else {
+            //= https://www.rfc-editor.org/rfc/rfc8489#section-9.2.4
+            //# If the value of the USERNAME or USERHASH attribute is not valid,
+            //# the server MUST generate an error response with an error code of
+            //# 401 (Unauthenticated).
+            return self.challenge(Challenge::Unauthenticated, &message, now);
+        };
+        let owner = Owner {
+            username: username.clone(),
+            key: key.clone(),
+            password_algorithm: pending.claim.password_algorithm,
+        };
+        self.authenticated(owner, pending, now)
+    }
+
+    /// The answer to the request that is being served, with integrity by its own key.
+    pub fn compose(&self, outcome: &Outcome) -> Bytes {
+        let Some(pending) = &self.pending else {
+            return Bytes::new();
+        };
+        pending.compose(&self.terms, outcome.class(), |writer| outcome.write(self.client, writer))
+    }
+
+    /// What [`Session::conclude`] will remember of the answer `reply` to the request being served.
+    pub fn answered(&self, reply: Bytes, now: Instant) -> Option<Answered> {
+        let pending = self.pending.as_ref()?;
+        let message = Message::parse(&pending.request).ok()?;
+        Some(Answered {
+            transaction_id: pending.transaction_id,
+            method: message.method(),
+            reply,
+            at: now,
+        })
+    }
+
+    /// The request has been answered with `reply`: the next one may be served.
+    pub fn conclude(&mut self, reply: Bytes, now: Instant) {
+        if let Some(answered) = self.answered(reply, now) {
+            if self.answered.len() >= ANSWERED_MAX {
+                self.answered.pop_front();
+            }
+            self.answered.push_back(answered);
+        }
+        self.pending = None;
+        self.idle_since = now;
+    }
+
+    /// Whether a request is being served.
+    pub fn is_busy(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// When the session is over if nothing happens until then; `None` while it has an allocation or
+    /// serves a request.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let idle = !self.has_allocation && self.pending.is_none();
+        idle.then(|| self.idle_since + IDLE_MAX)
+    }
+
+    fn replay(&mut self, id: TransactionId, method: Method, now: Instant) -> Option<Bytes> {
+        self.answered.retain(|answered| now < answered.at + REMEMBER_ANSWERS);
+        self.answered
+            .iter()
+            .find(|answered| answered.transaction_id == id && answered.method == method)
+            .map(|answered| answered.reply.clone())
+    }
+
+    fn begin(&mut self, bytes: &Bytes, message: &Message<'_>, now: Instant) -> Step {
+        let claim = match self.terms.guard.claim(message, self.client, now) {
+            Ok(claim) => claim,
+            Err(challenge) => return self.challenge(challenge, message, now),
+        };
+        let pending = Pending {
+            request: bytes.clone(),
+            transaction_id: message.transaction_id(),
+            claim,
+            key: None,
+        };
+        // The key that proved the last request proves the next, without asking anybody again.
+        match self.owner.as_ref().filter(|owner| owner.is(&pending.claim, &self.terms.guard)) {
+            Some(owner) if message.verify_integrity(&owner.key).is_ok() => {
+                self.authenticated(owner.clone(), pending, now)
+            }
+            _ => {
+                let claim = pending.claim.clone();
+                self.pending = Some(pending);
+                Step::FindKeys(claim)
+            }
+        }
+    }
+
+    fn challenge(&self, challenge: Challenge, message: &Message<'_>, now: Instant) -> Step {
+        let mut out = Vec::with_capacity(REPLY_ROOM);
+        self.terms.guard.write_challenge(challenge, message, self.client, now, &mut out);
+        Step::Reply(out.into())
+    }
+
+    /// Reads what the proven request asks for.
+    fn authenticated(&mut self, owner: Owner, mut pending: Pending, now: Instant) -> Step {
+        pending.key = Some(owner.key.clone());
+        let request = pending.request.clone();
+        self.pending = Some(pending);
+        let Ok(message) = Message::parse(&request) else {
+            return Step::Drop(DropReason::Malformed);
+        };
+        //= https://www.rfc-editor.org/rfc/rfc8656#section-5
+        //# the request does not use the same username as used to create the
+        //# allocation,
+        //#
+        //# then the request MUST be rejected with a 441 (Wrong Credentials)
+        //# error.
+        let is_other = |known: &Owner| known.username != owner.username;
+        if self.has_allocation && self.owner.as_ref().is_some_and(is_other) {
+            // For an Allocate it is the 5-tuple that is taken, whoever asks.
+            return self.refuse(
+                match message.method() {
+                    Method::ALLOCATE => ErrorCode::AllocationMismatch,
+                    _ => ErrorCode::WrongCredentials,
+                },
+                now,
+            );
+        }
+        self.owner = Some(owner);
+        let asked = Request::read(&message, &self.terms.offer);
+        if let Err(RequestError::UnknownAttributes(unknown)) = asked {
+            return self.refuse_unknown(unknown, now);
+        }
+        if self.is_mismatch(message.method()) {
+            return self.refuse(ErrorCode::AllocationMismatch, now);
+        }
+        match asked {
+            Ok(request) => Step::Perform(request),
+            Err(error) => self.refuse(error.code(), now),
+        }
+    }
+
+    fn is_mismatch(&self, method: Method) -> bool {
+        match method {
+            //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
+            //# The server checks if the 5-tuple is currently in use by an
+            //# existing allocation.  If yes, the server rejects the request
+            //# with a 437 (Allocation Mismatch) error.
+            Method::ALLOCATE => self.has_allocation,
+            //= https://www.rfc-editor.org/rfc/rfc8656#section-5
+            //# if the 5-tuple does not
+            //# identify an existing allocation, then the message MUST either be
+            //# rejected with a 437 Allocation Mismatch error (if it is a request) or
+            //# be silently ignored
+            _ => !self.has_allocation,
+        }
+    }
+
+    fn refuse(&mut self, code: ErrorCode, now: Instant) -> Step {
+        let reply = self.compose(&Outcome::Refused(code));
+        self.conclude(reply.clone(), now);
+        Step::Reply(reply)
+    }
+
+    fn refuse_unknown(&mut self, unknown: SmallVec<[AttributeType; 8]>, now: Instant) -> Step {
+        let Some(pending) = &self.pending else {
+            return Step::Drop(DropReason::Replayed);
+        };
+        let attribute = UnknownAttributes(unknown);
+        let write = |writer: &mut MessageWriter<'_>| {
+            writer.error(ErrorCode::UnknownAttribute).attribute(&attribute);
+        };
+        let reply = pending.compose(&self.terms, Class::Error, write);
+        self.conclude(reply.clone(), now);
+        Step::Reply(reply)
+    }
+}
+
+impl Owner {
+    fn is(&self, claim: &Claim, guard: &Guard) -> bool {
+        let same_user = match &claim.user {
+            ClaimedUser::Named(name) => **name == *self.username,
+            ClaimedUser::Hashed(hash) => {
+                user_hash(&self.username, guard.realm()).is_ok_and(|own| own == *hash)
+            }
+        };
+        same_user && claim.password_algorithm == self.password_algorithm
+    }
+}
+
+impl Pending {
+    fn compose(
+        &self,
+        terms: &SessionTerms,
+        class: Class,
+        write: impl FnOnce(&mut MessageWriter<'_>),
+    ) -> Bytes {
+        let Ok(message) = Message::parse(&self.request) else {
+            return Bytes::new();
+        };
+        let mut out = Vec::with_capacity(REPLY_ROOM);
+        let mut writer = MessageWriter::new(&mut out, class, message.method(), self.transaction_id);
+        write(&mut writer);
+        writer.optional(terms.software.as_deref().map(Software).as_ref());
+        if let Some(key) = &self.key {
+            writer.integrity(self.claim.answer_integrity, key);
+        }
+        finish(&mut writer, &message);
+        out.into()
+    }
+}
+
+impl Outcome {
+    fn class(&self) -> Class {
+        match self {
+            Outcome::Allocated(_)
+            | Outcome::Refreshed(_)
+            | Outcome::PermissionsCreated
+            | Outcome::ChannelBound => Class::Success,
+            Outcome::Refused(_) => Class::Error,
+        }
+    }
+
+    fn write(&self, client: ServerReflexive, writer: &mut MessageWriter<'_>) {
+        match self {
+            Outcome::Allocated(allocated) => allocated.write(client, writer),
+            Outcome::Refreshed(lifetime) => {
+                writer.attribute(&Lifetime(*lifetime));
+            }
+            Outcome::PermissionsCreated | Outcome::ChannelBound => {}
+            Outcome::Refused(code) => {
+                writer.error(*code);
+            }
+        }
+    }
+}
+
+impl Allocated {
+    //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
+    //# Once the allocation is created, the server replies with a success
+    //# response.  The success response contains:
+    fn write(&self, client: ServerReflexive, writer: &mut MessageWriter<'_>) {
+        for relayed in &self.relayed {
+            writer.attribute(&XorRelayedAddress(relayed.0));
+        }
+        writer.attribute(&XorMappedAddress(client.0));
+        writer.optional(self.reservation.as_ref());
+        writer.attribute(&Lifetime(self.lifetime));
+        if let Some((family, code)) = self.missing {
+            writer.attribute(&AddressErrorCode::new(family, code));
+        }
+    }
+}
+
+/// Requests that wait for the one before; a client that sends more is answered when it retransmits.
+const WAITING_MAX: usize = 8;
+
+/// Answers remembered at once, the oldest is forgotten first.
+const ANSWERED_MAX: usize = 8;
+
+/// How long an answer is remembered: the server side of a transaction, for retransmissions.
+//= https://www.rfc-editor.org/rfc/rfc8489#section-6.3.1
+//# The easiest way to meet
+//# this requirement is for the server to remember all transaction IDs
+//# received over UDP or DTLS-over-UDP and their corresponding responses
+//# in the last 40 seconds.
+const REMEMBER_ANSWERS: Duration = Duration::from_secs(40);
+
+/// How long a session without an allocation is kept: long enough for every retransmission.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Most answers fit into this many bytes.
+const REPLY_ROOM: usize = 192;
+
+#[cfg(test)]
+mod tests;

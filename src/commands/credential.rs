@@ -1,0 +1,60 @@
+//! `sterna credential`: mints a time-limited credential.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use sterna_actors::clock::unix_now;
+use sterna_proto::credentials::opaque_string;
+
+use super::{load, minting_secret, print};
+use crate::cli::CredentialArgs;
+use crate::config::{LoadError, Loaded, resolve};
+use crate::credential::{RtcConfiguration, mint, url};
+use crate::machine::Machine;
+use crate::state;
+
+pub(crate) fn run(args: &CredentialArgs) -> anyhow::Result<ExitCode> {
+    if opaque_string(&args.user).is_err() || args.user.len() > NAME_MAX {
+        bail!("--user: {:?} is not a user name (RFC 8265, at most {NAME_MAX} bytes)", args.user);
+    }
+    let loaded = load(args.config.path.as_deref())?;
+    let secret = match &args.secret_file {
+        None => minting_secret(&loaded)?,
+        Some(path) => {
+            let (secret, is_public) = state::secret_file(path).context("--secret-file")?;
+            if is_public {
+                let path = path.display();
+                eprintln!(
+                    "sterna: warning: {path}: every user of this machine may read it; chmod 600 it"
+                );
+            }
+            secret
+        }
+    };
+    let urls = if args.urls.is_empty() { listener_urls(loaded)? } else { args.urls.clone() };
+    let credential = mint(&secret, &args.user, unix_now(), args.ttl);
+    print(&format!("{}\n", RtcConfiguration::new(urls, &credential).to_json()))
+        .context("standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The URLs of the configured listeners.
+fn listener_urls(loaded: Loaded) -> anyhow::Result<Vec<String>> {
+    let origin = loaded.origin.to_string();
+    let machine = Machine::inspect().context("network interfaces")?;
+    let resolved = resolve(loaded.config, &machine)
+        .map_err(|fault| LoadError::Fault { origin: origin.clone(), fault })?;
+    let mut urls = Vec::new();
+    for &listener in &resolved.listen {
+        if listener.port() == 0 {
+            bail!(
+                "{origin}: listen: udp://{listener} has a port of any number; name it with --url"
+            );
+        }
+        urls.extend(resolved.client_addresses(listener, &machine).into_iter().map(url));
+    }
+    Ok(urls)
+}
+
+/// What of USERNAME's 508 bytes is left beside the time of expiry.
+const NAME_MAX: usize = 480;

@@ -1,0 +1,497 @@
+//! The configuration as the program uses it: every value typed and in range.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use slog::Level;
+use sterna_proto::credentials::opaque_string;
+
+use super::Fault;
+use super::raw::{
+    RawAuth, RawConfig, RawKeys, RawLifetimes, RawLimits, RawLog, RawPeers, RawRelay, RawStun,
+    RawUser, Scalar,
+};
+use super::values::{self, Read};
+use crate::secret::{self, Secret};
+
+/// The configuration, checked. What depends on the machine is still said in words: see
+/// [`resolve`](super::resolve).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The realm of the credentials.
+    pub realm: String,
+    /// UDP addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Arbiters to serve with.
+    pub workers: Workers,
+    /// Where relayed transport addresses come from.
+    pub relay: Relay,
+    /// Who may allocate.
+    pub auth: Auth,
+    /// How long things live.
+    pub lifetimes: Lifetimes,
+    /// Whom clients may talk to.
+    pub peers: Peers,
+    /// The number on every table that clients fill.
+    pub limits: Limits,
+    /// Details of the protocol.
+    pub stun: Stun,
+    /// What the log shows and how.
+    pub log: LogConfig,
+    /// Where the daemon keeps what it makes itself.
+    pub state_folder: StateFolder,
+}
+
+/// How many arbiters serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each core that the process may run on.
+    PerCore,
+    /// So many.
+    Fixed(usize),
+}
+
+/// Where relayed transport addresses come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// The addresses relay sockets are bound to.
+    pub addresses: RelayAddresses,
+    /// `(private, public)` pairs of a 1:1 NAT.
+    pub external: Vec<(IpAddr, IpAddr)>,
+    /// The ports to lease.
+    pub ports: RangeInclusive<u16>,
+    /// The network device that relay sockets are bound to.
+    pub device: Option<String>,
+}
+
+/// The addresses relay sockets are bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelayAddresses {
+    /// The listening addresses; for a wildcard listener those of the machine.
+    OfListeners,
+    /// These.
+    Named(Vec<IpAddr>),
+}
+
+/// Who may allocate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// Static users.
+    pub users: BTreeMap<String, UserSecret>,
+    /// Secrets of time-limited credentials.
+    pub rest_secrets: Vec<Secret>,
+}
+
+/// How a static user proves itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserSecret {
+    /// By a password.
+    Password(Secret),
+    /// By keys that were derived from one, so that the file holds no password.
+    Keys {
+        /// `MD5(user ":" realm ":" password)` in hexadecimal.
+        md5: Option<Secret<[u8; 16]>>,
+        /// `SHA-256(user ":" realm ":" password)` in hexadecimal.
+        sha256: Option<Secret<[u8; 32]>>,
+    },
+}
+
+/// How long things live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// An allocation whose client asks for nothing or less.
+    pub allocation: Duration,
+    /// An allocation whose client asks for more.
+    pub allocation_max: Duration,
+    /// A permission.
+    pub permission: Duration,
+    /// A channel binding.
+    pub channel: Duration,
+    /// A nonce.
+    pub nonce: Duration,
+    /// The second port of an EVEN-PORT pair.
+    pub reservation: Duration,
+}
+
+/// Whom clients may talk to, beyond the built-in rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// Wins over the built-in deny list.
+    pub allow: Vec<IpNet>,
+    /// Wins over everything.
+    pub deny: Vec<IpNet>,
+}
+
+/// The number on every table that clients fill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions of one listening socket.
+    pub sessions_per_listener: usize,
+    /// Permissions of one allocation.
+    pub permissions_per_allocation: usize,
+    /// Channels of one allocation.
+    pub channels_per_allocation: usize,
+    /// Unauthenticated answers to one source address in a second, 0 for any number.
+    pub unauthenticated_answers_per_second: u32,
+}
+
+/// Details of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stun {
+    /// The SOFTWARE attribute, if one is to be sent.
+    pub software: Option<String>,
+    /// Accept channel numbers up to 0x7FFE.
+    pub rfc5766_channel_numbers: bool,
+}
+
+/// What the log shows and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least severe level that is shown.
+    pub level: Level,
+    /// How a record is written.
+    pub format: LogFormat,
+}
+
+/// How a log record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object on a line.
+    Json,
+}
+
+/// Where the daemon keeps what it makes itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateFolder {
+    /// Where the environment says that state belongs.
+    OfEnvironment,
+    /// Here.
+    Named(PathBuf),
+}
+
+pub(super) fn check(raw: &RawConfig) -> Result<Config, Fault> {
+    Ok(Config {
+        realm: read("realm", &raw.realm, realm)?,
+        listen: listen(&raw.listen)?,
+        workers: read("workers", &raw.workers, |text| {
+            Ok(match values::number(text, 0..=WORKERS_MAX)? {
+                0 => Workers::PerCore,
+                workers => Workers::Fixed(workers),
+            })
+        })?,
+        relay: relay(&raw.relay)?,
+        auth: auth(&raw.auth)?,
+        lifetimes: lifetimes(&raw.lifetimes)?,
+        peers: peers(&raw.peers)?,
+        limits: limits(&raw.limits)?,
+        stun: stun(&raw.stun)?,
+        log: log(&raw.log)?,
+        state_folder: read("state_folder", &raw.state_folder, state_folder)?,
+    })
+}
+
+fn read<T>(key: &str, given: &Scalar, read: impl FnOnce(&str) -> Read<T>) -> Result<T, Fault> {
+    let text = given.text();
+    read(text).map_err(|why| Fault::new(key, &format!("{text:?} {why}")))
+}
+
+/// The items of a list in their order, each of them once.
+fn read_list<T: Ord + Copy>(
+    key: &str,
+    given: &[Scalar],
+    item: impl Fn(&str) -> Read<T>,
+) -> Result<Vec<T>, Fault> {
+    let mut seen = BTreeSet::new();
+    let once = |text: &str| {
+        let value = item(text)?;
+        if seen.insert(value) { Ok(value) } else { Err("is listed twice".to_owned()) }
+    };
+    let mut once = once;
+    given.iter().map(|scalar| read(key, scalar, &mut once)).collect()
+}
+
+fn realm(text: &str) -> Read<String> {
+    if text.is_empty() {
+        return Err("is no realm; write the domain that the credentials belong to".to_owned());
+    }
+    // RFC 8489 §14.9: fewer than 128 characters.
+    if text.chars().count() > 127 {
+        return Err("is longer than 127 characters".to_owned());
+    }
+    match opaque_string(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("holds characters that a realm may not hold (RFC 8265)".to_owned()),
+    }
+}
+
+fn listen(given: &[Scalar]) -> Result<Vec<SocketAddr>, Fault> {
+    if given.is_empty() {
+        return Err(Fault::new("listen", "is empty; list at least one, as in udp://0.0.0.0:3478"));
+    }
+    read_list("listen", given, values::listener)
+}
+
+fn relay(raw: &RawRelay) -> Result<Relay, Fault> {
+    let named = read_list("relay.addresses", &raw.addresses, values::host)?;
+    Ok(Relay {
+        addresses: match named.is_empty() {
+            true => RelayAddresses::OfListeners,
+            false => RelayAddresses::Named(named),
+        },
+        external: external(&raw.external)?,
+        ports: read("relay.ports", &raw.ports, values::ports)?,
+        device: read("relay.device", &raw.device, device)?,
+    })
+}
+
+fn external(given: &BTreeMap<String, Scalar>) -> Result<Vec<(IpAddr, IpAddr)>, Fault> {
+    const KEY: &str = "relay.external";
+    let mut pairs: Vec<(IpAddr, IpAddr)> = Vec::new();
+    for (private, public) in given {
+        let private = read(KEY, &Scalar::from(private.as_str()), values::host)?;
+        let public = read(&format!("{KEY}.{private}"), public, values::host)?;
+        let fault = |why: &str| Fault::new(KEY, &format!("{private}: {public} {why}"));
+        if private.is_ipv4() != public.is_ipv4() {
+            return Err(fault("joins an IPv4 and an IPv6 address; both must be of one family"));
+        }
+        if pairs.iter().any(|&(_, other)| other == public) {
+            return Err(fault("is the second private address with this public one"));
+        }
+        if pairs.iter().any(|&(other, _)| other == private) {
+            return Err(fault("names this private address a second time"));
+        }
+        pairs.push((private, public));
+    }
+    Ok(pairs)
+}
+
+fn device(text: &str) -> Read<Option<String>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.len() > DEVICE_NAME_MAX || text.contains(|c: char| c == '/' || c.is_whitespace()) {
+        return Err(format!(
+            "is not the name of a network device (at most {DEVICE_NAME_MAX} bytes)"
+        ));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+fn auth(raw: &RawAuth) -> Result<Auth, Fault> {
+    let mut users = BTreeMap::new();
+    let mut prepared = BTreeSet::new();
+    for (name, given) in &raw.users {
+        let key = format!("auth.users.{name}");
+        let fault = |why: String| Fault::new(&key, &why);
+        if !prepared.insert(user_name(name).map_err(fault)?) {
+            return Err(fault(
+                "is the same name as another one once it is prepared (RFC 8265)".into(),
+            ));
+        }
+        users.insert(name.clone(), user_secret(given).map_err(fault)?);
+    }
+    if !have_common_key(&users) {
+        let why = "some have an md5_key alone and some a sha256_key alone; give all one kind";
+        return Err(Fault::new("auth.users", why));
+    }
+    let secret = |given| rest_secret(given).map_err(|why| Fault::new("auth.rest_secrets", &why));
+    Ok(Auth { users, rest_secrets: raw.rest_secrets.iter().map(secret).collect::<Result<_, _>>()? })
+}
+
+/// Whether there is an algorithm under which every user can be asked for its key: the challenge
+/// offers its algorithms before it is known who answers.
+fn have_common_key(users: &BTreeMap<String, UserSecret>) -> bool {
+    let all = |has: fn(&UserSecret) -> bool| users.values().all(has);
+    all(|user| !matches!(user, UserSecret::Keys { md5: None, .. }))
+        || all(|user| !matches!(user, UserSecret::Keys { sha256: None, .. }))
+}
+
+fn user_name(name: &str) -> Read<String> {
+    if name.is_empty() {
+        return Err("is a user without a name".to_owned());
+    }
+    // RFC 8489 §14.3: fewer than 509 bytes.
+    if name.len() > 508 {
+        return Err("is longer than 508 bytes".to_owned());
+    }
+    let is_time = |time: &str| !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit());
+    if name.split_once(':').is_some_and(|(time, _)| is_time(time)) {
+        return Err(
+            "reads like a time-limited credential, whose names start with EXPIRY:".to_owned()
+        );
+    }
+    match opaque_string(name) {
+        Ok(prepared) => Ok(prepared.into_owned()),
+        Err(_) => Err("holds characters that a user name may not hold (RFC 8265)".to_owned()),
+    }
+}
+
+fn user_secret(given: &RawUser) -> Read<UserSecret> {
+    match given {
+        RawUser::Password(password) => {
+            let password = secret_text(password, "password")?;
+            match opaque_string(password.expose()) {
+                Ok(_) => Ok(UserSecret::Password(password)),
+                Err(_) => {
+                    Err("the password holds characters it may not hold (RFC 8265)".to_owned())
+                }
+            }
+        }
+        RawUser::Keys(RawKeys { md5_key: None, sha256_key: None }) => {
+            Err("has neither a password nor md5_key nor sha256_key".to_owned())
+        }
+        RawUser::Keys(RawKeys { md5_key, sha256_key }) => Ok(UserSecret::Keys {
+            md5: md5_key.as_ref().map(|given| key("md5_key", given)).transpose()?,
+            sha256: sha256_key.as_ref().map(|given| key("sha256_key", given)).transpose()?,
+        }),
+    }
+}
+
+fn key<const N: usize>(name: &str, given: &Scalar) -> Read<Secret<[u8; N]>> {
+    let text = secret_text(given, name)?;
+    values::hex_key(text.expose()).map(Secret::new).map_err(|why| format!("{name} {why}"))
+}
+
+fn rest_secret(given: &Scalar) -> Read<Secret> {
+    secret_text(given, "secret")
+}
+
+/// A secret as it was written. Its text never appears in the fault.
+fn secret_text(given: &Scalar, what: &str) -> Read<Secret> {
+    if !given.is_verbatim() {
+        return Err(format!("the {what} reads as a number or a truth value; put it in quotes"));
+    }
+    match given.text() {
+        "" => Err(format!("the {what} is empty")),
+        secret::SHOWN => Err(format!("the {what} is the placeholder of a printed configuration")),
+        text if text.trim() != text => Err(format!("the {what} starts or ends with white space")),
+        text => Ok(Secret::new(text.to_owned())),
+    }
+}
+
+fn lifetimes(raw: &RawLifetimes) -> Result<Lifetimes, Fault> {
+    let span = |key: &str, given, low: u64, high: u64| {
+        let range = Duration::from_secs(low)..=Duration::from_secs(high);
+        read(&format!("lifetimes.{key}"), given, |text| values::duration(text, range))
+    };
+    let lifetimes = Lifetimes {
+        allocation: span("allocation", &raw.allocation, 1, DAY)?,
+        allocation_max: span("allocation_max", &raw.allocation_max, 1, 7 * DAY)?,
+        permission: span("permission", &raw.permission, 1, DAY)?,
+        channel: span("channel", &raw.channel, 1, DAY)?,
+        nonce: span("nonce", &raw.nonce, 1, DAY)?,
+        // RFC 8656 §7.2: at least 30 seconds.
+        reservation: span("reservation", &raw.reservation, 30, 600)?,
+    };
+    if lifetimes.allocation > lifetimes.allocation_max {
+        let why = format!("{:?} is above lifetimes.allocation_max", raw.allocation.text());
+        return Err(Fault::new("lifetimes.allocation", &why));
+    }
+    Ok(lifetimes)
+}
+
+fn peers(raw: &RawPeers) -> Result<Peers, Fault> {
+    Ok(Peers {
+        allow: read_list("peers.allow", &raw.allow, values::network)?,
+        deny: read_list("peers.deny", &raw.deny, values::network)?,
+    })
+}
+
+fn limits(raw: &RawLimits) -> Result<Limits, Fault> {
+    let count = |key: &str, given, high| {
+        read(&format!("limits.{key}"), given, |text| values::number(text, 1..=high))
+    };
+    Ok(Limits {
+        sessions_per_listener: count(
+            "sessions_per_listener",
+            &raw.sessions_per_listener,
+            SESSIONS_MAX,
+        )?,
+        permissions_per_allocation: count(
+            "permissions_per_allocation",
+            &raw.permissions_per_allocation,
+            PERMISSIONS_MAX,
+        )?,
+        channels_per_allocation: count(
+            "channels_per_allocation",
+            &raw.channels_per_allocation,
+            CHANNELS_MAX,
+        )?,
+        unauthenticated_answers_per_second: read(
+            "limits.unauthenticated_answers_per_second",
+            &raw.unauthenticated_answers_per_second,
+            |text| values::number(text, 0..=ANSWERS_MAX),
+        )?,
+    })
+}
+
+fn stun(raw: &RawStun) -> Result<Stun, Fault> {
+    Ok(Stun {
+        // RFC 8489 §14.14: fewer than 128 characters.
+        software: read("stun.software", &raw.software, |text| match text.chars().count() {
+            0 => Ok(None),
+            1..128 => Ok(Some(text.to_owned())),
+            _ => Err("is longer than 127 characters".to_owned()),
+        })?,
+        rfc5766_channel_numbers: read(
+            "stun.rfc5766_channel_numbers",
+            &raw.rfc5766_channel_numbers,
+            values::boolean,
+        )?,
+    })
+}
+
+fn log(raw: &RawLog) -> Result<LogConfig, Fault> {
+    Ok(LogConfig {
+        level: read("log.level", &raw.level, |text| match text {
+            "error" => Ok(Level::Error),
+            "warning" => Ok(Level::Warning),
+            "info" => Ok(Level::Info),
+            "debug" => Ok(Level::Debug),
+            "trace" => Ok(Level::Trace),
+            _ => Err("is no level: error, warning, info, debug, trace".to_owned()),
+        })?,
+        format: read("log.format", &raw.format, |text| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("is no format: text, json".to_owned()),
+        })?,
+    })
+}
+
+fn state_folder(text: &str) -> Read<StateFolder> {
+    if text.is_empty() {
+        return Ok(StateFolder::OfEnvironment);
+    }
+    let folder = PathBuf::from(text);
+    if folder.is_absolute() {
+        Ok(StateFolder::Named(folder))
+    } else {
+        Err("is not an absolute path".to_owned())
+    }
+}
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// More arbiters than any machine has cores.
+const WORKERS_MAX: usize = 1024;
+
+/// Above the number of sessions that fit the address space of one listener's memory.
+const SESSIONS_MAX: usize = 16_777_216;
+
+/// A CreatePermission with every address of a small network; beyond lies only memory to be filled.
+const PERMISSIONS_MAX: usize = 65_536;
+
+/// There are no more numbers: 0x4000 to 0x7FFE.
+const CHANNELS_MAX: usize = 16_383;
+
+const ANSWERS_MAX: u32 = 1_000_000;
+
+/// The kernel's IFNAMSIZ without the terminating zero.
+const DEVICE_NAME_MAX: usize = 15;

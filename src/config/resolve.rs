@@ -1,0 +1,190 @@
+//! Fits a configuration to the machine: what "one per core" and "every address" mean here.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use sterna_actors::config as actors;
+use sterna_proto::allocation;
+
+use super::Fault;
+use super::checked::{Config, RelayAddresses, UserSecret, Workers};
+use crate::machine::Machine;
+use crate::secret::Secret;
+
+/// A configuration in the terms of one machine.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The configuration.
+    pub config: Config,
+    /// UDP addresses to listen on. Never empty.
+    pub listen: Vec<SocketAddr>,
+    /// Arbiters. At least one.
+    pub workers: usize,
+    /// Addresses to relay from. Never empty.
+    pub relay_addresses: Vec<IpAddr>,
+    /// What was left out, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Fits `config` to `machine`, or says which key asks for what the machine has not.
+pub fn resolve(config: Config, machine: &Machine) -> Result<Resolved, Fault> {
+    let mut warnings = Vec::new();
+    let listen = listeners(&config, machine, &mut warnings)?;
+    let relay_addresses = relay_addresses(&config, &listen, machine)?;
+    if let Some((private, _)) =
+        config.relay.external.iter().find(|(private, _)| !relay_addresses.contains(private))
+    {
+        let relayed = list(&relay_addresses);
+        let why = format!("{private} is none of the relay addresses, which are {relayed}");
+        return Err(Fault::new("relay.external", &why));
+    }
+    if let Some(device) = &config.relay.device
+        && !machine.devices.contains(device)
+    {
+        let devices = machine.devices.iter().cloned().collect::<Vec<_>>().join(", ");
+        let why = format!("{device:?} is no device of this machine, which has {devices}");
+        return Err(Fault::new("relay.device", &why));
+    }
+    let workers = match config.workers {
+        Workers::PerCore => machine.cores.max(1),
+        Workers::Fixed(workers) => workers,
+    };
+    Ok(Resolved { config, listen, workers, relay_addresses, warnings })
+}
+
+impl Resolved {
+    /// Says which relay address this machine cannot bind a socket to.
+    pub fn check_relay_addresses(&self) -> Result<(), Fault> {
+        for &ip in &self.relay_addresses {
+            if let Err(cause) = UdpSocket::bind((ip, 0)) {
+                return Err(Fault::new(
+                    "relay.addresses",
+                    &format!("{ip} cannot be bound: {cause}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The addresses that clients use for the listener at `bound`, as they see them from outside.
+    pub fn client_addresses(&self, bound: SocketAddr, machine: &Machine) -> Vec<SocketAddr> {
+        let local: Vec<IpAddr> = match bound.ip().is_unspecified() {
+            true => machine.reachable(bound.ip(), machine.is_alone()).collect(),
+            false => vec![bound.ip()],
+        };
+        let external = &self.config.relay.external;
+        let outside = |ip: IpAddr| {
+            external.iter().find(|(private, _)| *private == ip).map_or(ip, |&(_, public)| public)
+        };
+        local.into_iter().map(|ip| SocketAddr::new(outside(ip), bound.port())).collect()
+    }
+
+    /// What the actors are started with. `rest_secrets` are those of the configuration, or the one
+    /// that the daemon made for itself.
+    pub fn server_config(&self, rest_secrets: &[Secret]) -> actors::ServerConfig {
+        let config = &self.config;
+        actors::ServerConfig {
+            realm: config.realm.clone(),
+            listen: self.listen.clone(),
+            workers: self.workers,
+            software: config.stun.software.clone(),
+            relay: actors::RelayConfig {
+                addresses: self.relay_addresses.clone(),
+                external: config.relay.external.clone(),
+                ports: config.relay.ports.clone(),
+                device: config.relay.device.clone(),
+            },
+            users: config
+                .auth
+                .users
+                .iter()
+                .map(|(name, user)| (name.clone(), secret(user)))
+                .collect(),
+            rest_secrets: rest_secrets.iter().map(|s| s.expose().as_bytes().to_vec()).collect(),
+            lifetimes: allocation::Lifetimes {
+                allocation: config.lifetimes.allocation,
+                allocation_max: config.lifetimes.allocation_max,
+                permission: config.lifetimes.permission,
+                channel: config.lifetimes.channel,
+            },
+            nonce_lifetime: config.lifetimes.nonce,
+            reservation: config.lifetimes.reservation,
+            peers: actors::PeerLists {
+                allow: config.peers.allow.clone(),
+                deny: config.peers.deny.clone(),
+            },
+            limits: actors::Limits {
+                sessions_per_listener: config.limits.sessions_per_listener,
+                permissions_per_allocation: config.limits.permissions_per_allocation,
+                channels_per_allocation: config.limits.channels_per_allocation,
+                unauthenticated_answers_per_second: config
+                    .limits
+                    .unauthenticated_answers_per_second,
+            },
+            rfc5766_channel_numbers: config.stun.rfc5766_channel_numbers,
+        }
+    }
+}
+
+fn listeners(
+    config: &Config,
+    machine: &Machine,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<SocketAddr>, Fault> {
+    let mut listen = config.listen.clone();
+    if !machine.has_ipv6 {
+        // "Every IPv6 address" is none here. An address by name is wanted and fails when it is
+        // bound.
+        listen.retain(|address| !(address.is_ipv6() && address.ip().is_unspecified()));
+    }
+    if listen.is_empty() {
+        return Err(Fault::new("listen", "names only [::], and this machine has no IPv6"));
+    }
+    if listen.len() < config.listen.len() {
+        warnings.push("listen: this machine has no IPv6; [::] is left out".to_owned());
+    }
+    Ok(listen)
+}
+
+fn relay_addresses(
+    config: &Config,
+    listen: &[SocketAddr],
+    machine: &Machine,
+) -> Result<Vec<IpAddr>, Fault> {
+    if let RelayAddresses::Named(addresses) = &config.relay.addresses {
+        return Ok(addresses.clone());
+    }
+    let alone = machine.is_alone();
+    let mut addresses = Vec::new();
+    for listener in listen {
+        let found: Vec<IpAddr> = match listener.ip().is_unspecified() {
+            true => machine.reachable(listener.ip(), alone).collect(),
+            false => vec![listener.ip()],
+        };
+        for ip in found {
+            if !addresses.contains(&ip) {
+                addresses.push(ip);
+            }
+        }
+    }
+    if addresses.is_empty() {
+        let why = "no interface has an address of the listeners' families; name some";
+        return Err(Fault::new("relay.addresses", why));
+    }
+    Ok(addresses)
+}
+
+fn secret(user: &UserSecret) -> actors::UserSecret {
+    match user {
+        UserSecret::Password(password) => {
+            actors::UserSecret::Password(password.expose().to_owned())
+        }
+        UserSecret::Keys { md5, sha256 } => actors::UserSecret::Keys {
+            md5: md5.as_ref().map(|key| *key.expose()),
+            sha256: sha256.as_ref().map(|key| *key.expose()),
+        },
+    }
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+}

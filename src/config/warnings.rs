@@ -1,0 +1,136 @@
+//! What an operator should look at although it is valid.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use slog::Level;
+use sterna_proto::peer_rules::{Denied, External, PeerRules, RelayAddresses};
+
+use super::checked::{Config, LogConfig, Peers, UserSecret};
+use super::raw::RawConfig;
+
+pub(super) fn of(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.realm == RawConfig::default().realm.text() {
+        let realm = &config.realm;
+        warnings.push(format!("realm: {realm} is the example; name your own domain"));
+    }
+    peers(&config.peers, &mut warnings);
+    secrets(config, &mut warnings);
+    listeners(config, &mut warnings);
+    lifetimes(config, &mut warnings);
+    log(&config.log, &mut warnings);
+    warnings
+}
+
+fn peers(peers: &Peers, warnings: &mut Vec<String>) {
+    let built_in = built_in_rules();
+    for network in &peers.allow {
+        let kinds = opened(&built_in, network);
+        if !kinds.is_empty() {
+            let kinds = kinds.join(", ");
+            warnings.push(format!(
+                "peers.allow: {network} lets clients reach addresses that are {kinds}"
+            ));
+        }
+    }
+}
+
+/// The kinds of address in `network` that nobody could reach without it.
+fn opened(built_in: &PeerRules, network: &IpNet) -> Vec<&'static str> {
+    // Two networks that overlap lie one inside the other: either this one starts inside a denied
+    // one, or an address of the denied one is inside this one.
+    let inside = INSIDE_DENIED.iter().filter_map(|text| text.parse::<IpAddr>().ok());
+    let candidates = inside.filter(|ip| network.contains(ip)).chain([network.network()]);
+    let mut kinds: Vec<_> = candidates
+        .filter_map(|ip| match built_in.check_ip(ip) {
+            Err(Denied::BuiltIn(kind)) => Some(kind),
+            Err(Denied::Listed(_) | Denied::Own(_)) | Ok(()) => None,
+        })
+        .collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
+
+fn built_in_rules() -> PeerRules {
+    let nothing = RelayAddresses { ips: Vec::new(), ports: 1..=1 };
+    PeerRules::new(Vec::new(), Vec::new(), Vec::new(), nothing, External::default())
+}
+
+fn secrets(config: &Config, warnings: &mut Vec<String>) {
+    let auth = &config.auth;
+    if auth.rest_secrets.iter().any(|secret| secret.expose().len() < SECRET_MIN) {
+        warnings.push(format!(
+            "auth.rest_secrets: one is shorter than {SECRET_MIN} bytes; whoever has a \
+             credential can try guesses against it"
+        ));
+    }
+    let md5_only = |(_, secret): &(_, &UserSecret)| {
+        matches!(secret, UserSecret::Keys { md5: Some(_), sha256: None })
+    };
+    if let Some((name, _)) = auth.users.iter().find(md5_only) {
+        warnings.push(format!(
+            "auth.users.{}: has an md5_key alone, so that no client is offered SHA-256",
+            name.escape_debug()
+        ));
+    }
+}
+
+fn listeners(config: &Config, warnings: &mut Vec<String>) {
+    let ports = &config.relay.ports;
+    for address in config.listen.iter().filter(|address| ports.contains(&address.port())) {
+        warnings.push(format!(
+            "relay.ports: {}-{} holds the port of the listener {address}; that one is never leased",
+            ports.start(),
+            ports.end()
+        ));
+    }
+}
+
+fn lifetimes(config: &Config, warnings: &mut Vec<String>) {
+    // Clients refresh by the clock of the RFC, whatever the server does.
+    let fixed = [
+        ("permission", config.lifetimes.permission, 300),
+        ("channel", config.lifetimes.channel, 600),
+    ];
+    for (key, given, rfc) in fixed {
+        if given != Duration::from_secs(rfc) {
+            warnings.push(format!(
+                "lifetimes.{key}: RFC 8656 fixes it at {rfc}s, and clients refresh by that"
+            ));
+        }
+    }
+}
+
+fn log(log: &LogConfig, warnings: &mut Vec<String>) {
+    if log.level == Level::Trace && !cfg!(debug_assertions) {
+        warnings.push(
+            "log.level: a release build is compiled without trace; it shows debug".to_owned(),
+        );
+    }
+}
+
+/// An address inside each network that the built-in list denies.
+const INSIDE_DENIED: [&str; 16] = [
+    "0.0.0.1",
+    "10.0.0.1",
+    "100.64.0.1",
+    "127.0.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "192.168.0.1",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::1",
+    "64:ff9b:1::",
+    "fc00::1",
+    "fe80::1",
+    "fec0::1",
+    "ff02::1",
+];
+
+/// Half the 32 bytes that the daemon makes for itself.
+const SECRET_MIN: usize = 16;

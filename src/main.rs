@@ -1,0 +1,7 @@
+//! The `sterna` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sterna::cli::run()
+}

@@ -1,0 +1,10 @@
+//! The program from outside: arguments, environment and signals in; exit code, streams and files
+//! out.
+
+mod check;
+mod credential;
+mod probe;
+mod program;
+mod refusals;
+mod serve;
+mod signals;
