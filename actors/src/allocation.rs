@@ -371,7 +371,7 @@ impl ActorFuture<AllocationActor> for SocketLoop {
 impl AllocationActor {
     /// Sends the client's datagrams on to the peers they are for.
     fn relay_to_peers(&mut self, data: &ClientData) {
-        let now = clock::now();
+        let (now, five_tuple) = (clock::now(), self.client.five_tuple());
         let mut outgoing: SmallVec<[ToPeer<'_>; 8]> = SmallVec::new();
         for (bytes, fields) in data.iter() {
             self.usage.client.received(1, bytes.len() as u64);
@@ -384,7 +384,7 @@ impl AllocationActor {
                     peer: to.peer,
                     data: to.data,
                     fields,
-                    dont_fragment: to.dont_fragment,
+                    dont_fragment: to.sets_df(&five_tuple),
                 }),
                 Err(reason) => self.drops.count(reason),
             }

@@ -247,7 +247,8 @@ impl Handler<LeaseEnded> for PortAllocator {
         match ended.how {
             LeaseEnd::Free => pool.ports.release(ended.address.port()),
             LeaseEnd::HeldElsewhere { reservation } => {
-                debug!(self.log, "a foreign program holds a relay port"; "address" => %ended.address);
+                debug!(self.log, "a foreign program holds a relay port";
+                    "address" => %ended.address);
                 pool.ports.mark_busy(ended.address.port(), clock::now() + HELD_ELSEWHERE_FOR);
                 if let Some(token) = reservation {
                     self.reservations.remove(&token);

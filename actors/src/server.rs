@@ -233,8 +233,8 @@ impl Server {
             // Whoever asked has not waited this long.
             let _ = done.send(());
         });
-        // An error would say that the thread panicked before it was done: then nothing is left to wait
-        // for.
+        // An error would say that the thread panicked before it was done: then nothing is left to
+        // wait for.
         let _ = joined.await;
     }
 }
@@ -387,7 +387,7 @@ fn tell_spent(spent: &mpsc::Sender<Spent>) -> impl FnOnce(Spent) + 'static {
 }
 
 /// How long a stop waits for sessions to end.
-pub const STOP_WITHIN: Duration = Duration::from_millis(1500);
+pub const STOP_WITHIN: Duration = Duration::from_millis(1200);
 
 /// How long a stop waits after that for the arbiters' threads.
 pub const JOIN_WITHIN: Duration = Duration::from_millis(150);

@@ -190,7 +190,8 @@ where
             };
             loop {
                 let Some(wait) = window.note_panic(clock::now()) else {
-                    error!(log, "restarts did not help"; "actor" => rule.actor, "panic" => &message);
+                    error!(log, "restarts did not help";
+                        "actor" => rule.actor, "panic" => &message);
                     guarded.discard();
                     return on_spent(Spent { actor: rule.actor, panic: message });
                 };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::address::PeerAddr;
+use crate::address::{FiveTuple, PeerAddr, TransportProtocol};
 use crate::allocation::{Allocation, Inbound};
 use crate::channel_data::{ChannelData, ChannelDataError};
 use crate::drops::DropReason;
@@ -22,6 +22,31 @@ pub struct Outbound<'a> {
     pub data: &'a [u8],
     /// Whether it may not be fragmented.
     pub dont_fragment: bool,
+}
+
+impl Outbound<'_> {
+    /// Whether the datagram is sent with the DF bit set, where the client has come by `five_tuple`.
+    pub fn sets_df(&self, five_tuple: &FiveTuple) -> bool {
+        //= https://www.rfc-editor.org/rfc/rfc8656#section-13.1
+        //# For both preferred and alternate behavior, the DONT-FRAGMENT
+        //# attribute MUST be ignored by the server.
+        //= https://www.rfc-editor.org/rfc/rfc8656#section-13.2
+        //# For both preferred and alternate behavior, the DONT-FRAGMENT
+        //# attribute MUST be ignored by the server.
+        //= https://www.rfc-editor.org/rfc/rfc8656#section-13.3
+        //# For both preferred and alternate behavior, the DONT-FRAGMENT
+        //# attribute MUST be ignored by the server.
+        let is_honoured = match five_tuple.protocol {
+            TransportProtocol::Udp | TransportProtocol::Dtls => {
+                five_tuple.client.is_ipv4() && self.peer.0.is_ipv4()
+            }
+            //= https://www.rfc-editor.org/rfc/rfc8656#section-13
+            //# ignoring the DONT-FRAGMENT attribute is only applicable for UDP-to-
+            //# UDP relay and not for TCP-to-UDP relay.
+            TransportProtocol::Tcp | TransportProtocol::Tls => true,
+        };
+        self.dont_fragment && is_honoured
+    }
 }
 
 impl Allocation {

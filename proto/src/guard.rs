@@ -90,7 +90,7 @@ impl Guard {
     /// The challenge to answer with.
     //= https://www.rfc-editor.org/rfc/rfc8489#section-9.2.4
     //= type=exception
-    //= reason=A source without a nonce of ours has not proved its address: no key is looked up for it.
+    //= reason=A source without a nonce of ours has not proved its address: no key is looked up.
     //# performs the checks listed below in the order specified.
     pub fn claim(
         &self,

@@ -211,6 +211,18 @@ impl External {
     }
 }
 
+/// Whether `ip` is at the far end of an automatic tunnel. Data that goes there comes out of the
+/// tunnel as whatever its sender has put in, and may come here again.
+//= https://www.rfc-editor.org/rfc/rfc8656#section-21.4
+//# In particular, a TURN server MUST NOT accept Teredo
+//# or 6to4 addresses in these requests.
+pub fn is_tunneled(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => SIX_TO_FOUR.contains(&ip) || TEREDO.contains(&ip),
+    }
+}
+
 fn find(networks: &[IpNet], names: &[IpAddr]) -> Option<IpNet> {
     networks.iter().find(|network| names.iter().any(|ip| network.contains(ip))).copied()
 }
@@ -252,7 +264,7 @@ const DENIED_V4: [(Ipv4Net, &str); 10] = [
 
 /// The same for IPv6. A translation prefix of local use (RFC 8215) leads wherever its operator
 /// wants.
-const DENIED_V6: [(Ipv6Net, &str); 7] = [
+const DENIED_V6: [(Ipv6Net, &str); 9] = [
     (v6(0, 0, 0, 0, 128), "unspecified"),
     (v6(0, 0, 0, 1, 128), "loopback"),
     (v6(0xfe80, 0, 0, 0, 10), "link-local"),
@@ -260,7 +272,12 @@ const DENIED_V6: [(Ipv6Net, &str); 7] = [
     (v6(0xfc00, 0, 0, 0, 7), "unique local"),
     (v6(0xff00, 0, 0, 0, 8), "multicast"),
     (v6(0x64, 0xff9b, 1, 0, 48), "local translation"),
+    (SIX_TO_FOUR, "6to4"),
+    (TEREDO, "Teredo"),
 ];
+
+const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 0, 0, 16);
+const TEREDO: Ipv6Net = v6(0x2001, 0, 0, 0, 32);
 
 #[cfg(test)]
 mod tests;

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::address::{Family, RelayedAddr, ServerReflexive};
 use crate::credentials::{Key, PasswordAlgorithm, user_hash};
 use crate::drops::DropReason;
 use crate::first_contact::is_for_session;
 use crate::guard::{Challenge, Claim, ClaimedUser, Guard, finish};
+use crate::peer_rules::is_tunneled;
 use crate::request::{Offer, Request, RequestError};
 use crate::stun::{
     AddressErrorCode, AttributeType, Class, ErrorCode, Lifetime, Message, MessageWriter, Method,
@@ -346,16 +347,43 @@ impl Session {
         }
         self.owner = Some(owner);
         let asked = Request::read(&message, &self.terms.offer);
+        let asked = asked.and_then(|request| self.refuse_hidden_df(request));
         if let Err(RequestError::UnknownAttributes(unknown)) = asked {
             return self.refuse_unknown(unknown, now);
         }
         if self.is_mismatch(message.method()) {
             return self.refuse(ErrorCode::AllocationMismatch, now);
         }
+        //= https://www.rfc-editor.org/rfc/rfc8656#section-21.4
+        //# It is RECOMMENDED that TURN
+        //# servers not accept allocation or channel-binding requests from
+        //# addresses known to be tunneled, and that they not forward data to
+        //# such addresses.
+        if is_tunneled(self.client.0.ip()) {
+            return self.refuse(ErrorCode::Forbidden, now);
+        }
         match asked {
             Ok(request) => Step::Perform(request),
             Err(error) => self.refuse(error.code(), now),
         }
+    }
+
+    /// The DF bit of a client's own packets does not show, so it cannot be carried over into IPv6.
+    //= https://www.rfc-editor.org/rfc/rfc8656#section-3.7
+    //# If the TURN server carrying out packet translation
+    //# from IPv4-to-IPv6 is unable to access the state of the Don't Fragment
+    //# (DF) bit in the IPv4 header, it MUST reject the Allocate request with
+    //# the DONT-FRAGMENT attribute.
+    fn refuse_hidden_df(&self, request: Request) -> Result<Request, RequestError> {
+        if let Request::Allocate(allocate) = &request
+            && allocate.dont_fragment
+            && self.client.0.is_ipv4()
+            && allocate.families.include(Family::V6)
+        {
+            let unknown = smallvec![AttributeType::DONT_FRAGMENT];
+            return Err(RequestError::UnknownAttributes(unknown));
+        }
+        Ok(request)
     }
 
     fn is_mismatch(&self, method: Method) -> bool {

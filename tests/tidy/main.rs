@@ -26,8 +26,8 @@ use tree::{File, Finding};
 /// The least number of MUST sentences of RFC 8656 and 8489 that quotes in the code cover, and that
 /// quotes in tests hold. Each only grows: whoever adds quotes runs this test with `--nocapture`,
 /// reads the two numbers in its last line and writes them here.
-const COVERED_AT_LEAST: usize = 44;
-const TESTED_AT_LEAST: usize = 27;
+const COVERED_AT_LEAST: usize = 67;
+const TESTED_AT_LEAST: usize = 81;
 
 /// The RFCs whose requirements are counted; the others are only quoted.
 const COUNTED: [u32; 2] = [8656, 8489];

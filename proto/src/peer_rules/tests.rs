@@ -62,6 +62,10 @@ fn addresses_that_are_nobodys_business_are_denied() {
         ("fdff::1", "unique local"),
         ("ff02::1", "multicast"),
         ("64:ff9b:1::1", "local translation"),
+        ("2002::1", "6to4"),
+        ("2002:808:808::1", "6to4"),
+        ("2001::1", "Teredo"),
+        ("2001:0:ffff::1", "Teredo"),
     ] {
         assert_eq!(Err(Denied::BuiltIn(kind)), rules.check_ip(ip(address)), "{address}");
     }
@@ -85,7 +89,9 @@ fn addresses_beside_the_denied_ones_are_permitted() {
         "192.167.255.255",
         "192.169.0.0",
         "223.255.255.255",
+        "2001:1::1",
         "2001:db8::1",
+        "2003::1",
         "fbff::1",
         "fe00::1",
         "64:ff9b:2::1",
@@ -122,7 +128,7 @@ fn either_end_of_a_teredo_tunnel_is_judged() {
 
     for end in ["198.51.100.1/32", "65.54.227.120/32"] {
         let denied = Err(Denied::Listed(networks(&[end])[0]));
-        assert_eq!(denied, lists(&[], &[end]).check_ip(teredo), "{end}");
+        assert_eq!(denied, lists(&["2001::/32"], &[end]).check_ip(teredo), "{end}");
     }
     assert_eq!(ip("198.51.100.1"), canonical(teredo));
 }
@@ -316,7 +322,7 @@ proptest! {
 
     #[test]
     fn a_form_of_a_permitted_address_is_permitted(v4 in real_v4()) {
-        let rules = lists(&[], &[]);
+        let rules = lists(&["2002::/16", "2001::/32"], &[]);
         prop_assume!(rules.check_ip(IpAddr::V4(v4)).is_ok());
 
         for form in global_forms(v4, 1) {

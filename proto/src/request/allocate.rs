@@ -50,6 +50,17 @@ pub enum Families {
     AsReserved,
 }
 
+impl Families {
+    /// Whether an address of `family` is asked for by name. A reserved one has been named before.
+    pub(crate) fn include(self, family: Family) -> bool {
+        match self {
+            Families::One(one) | Families::Half(one) => one == family,
+            Families::Both => true,
+            Families::AsReserved => false,
+        }
+    }
+}
+
 impl AllocateRequest {
     pub(super) fn read(
         message: &Message<'_>,

@@ -18,6 +18,10 @@ struct Conversation {
 
 impl Conversation {
     fn new() -> Conversation {
+        Conversation::of(CLIENT)
+    }
+
+    fn of(client: ServerReflexive) -> Conversation {
         let terms = SessionTerms {
             guard: guard(),
             offer: Offer {
@@ -30,7 +34,7 @@ impl Conversation {
         };
         let key = key("u");
         let mut conversation = Conversation {
-            session: Session::new(Arc::new(terms), CLIENT, epoch()),
+            session: Session::new(Arc::new(terms), client, epoch()),
             key,
             nonce: String::new(),
         };
@@ -45,7 +49,8 @@ impl Conversation {
         MessageWriter::new(&mut request, Class::Request, Method::ALLOCATE, id);
         let message = Message::parse(&request).expect("well-formed");
         let mut out = Vec::new();
-        self.session.terms.guard.first_contact(&message, CLIENT, epoch(), &mut out);
+        let guard = &self.session.terms.guard;
+        guard.first_contact(&message, self.session.client, epoch(), &mut out);
         let answer = Message::parse(&out).expect("well-formed");
         let Nonce(nonce) = answer.read().expect("readable").expect("present");
         nonce.to_owned()
@@ -301,6 +306,21 @@ fn a_session_is_over_when_it_has_had_no_allocation_for_a_minute() {
     let ended = epoch() + Duration::from_secs(900);
     client.session.allocation_ended(ended);
     assert_eq!(Some(ended + IDLE_MAX), client.session.poll_timeout());
+}
+
+#[test]
+fn a_client_behind_an_automatic_tunnel_gets_no_allocation() {
+    //= https://www.rfc-editor.org/rfc/rfc8656#section-21.4
+    //= type=test
+    //# In particular, a TURN server MUST NOT accept Teredo
+    //# or 6to4 addresses in these requests.
+    for address in ["[2002:c000:201::1]:40000", "[2001:0:c000:201::1]:40000"] {
+        let address: SocketAddr = address.parse().expect("an address");
+        let mut conversation = Conversation::of(ServerReflexive(address));
+        assert!(matches!(conversation.asks(Method::ALLOCATE, 1), Step::FindKeys(_)));
+
+        assert_eq!(ErrorCode::Forbidden, code(conversation.is_known()), "{address}");
+    }
 }
 
 #[test]

@@ -1,0 +1,8 @@
+//! One real actor at a time; every neighbour is the script.
+
+mod allocation;
+mod authenticator;
+mod port_allocator;
+mod session;
+mod session_faults;
+mod stage;

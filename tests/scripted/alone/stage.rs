@@ -1,0 +1,213 @@
+//! A SessionActor whose neighbours are all played.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Addr, Context};
+use sterna_actors::allocation::{Attach, Attachment, BindChannel, CreatePermission, Refresh};
+use sterna_actors::authenticator::FindKeys;
+use sterna_actors::clock;
+use sterna_actors::listener::{SessionDropped, StartAllocation};
+use sterna_actors::port_allocator::{ClaimReservation, LeaseEnded, LeasePort, PortLease};
+use sterna_actors::session::{
+    AllocationHandle, ClientRequest, SessionActor, SessionId, SessionNeighbours,
+};
+use sterna_actors::supervision::{self, Ended};
+use sterna_proto::address::{FiveTuple, RelayedAddr, TransportProtocol};
+use sterna_proto::credentials::PasswordAlgorithm;
+use sterna_proto::session::{Answered, FoundKeys, Owner};
+
+use crate::kit::{
+    Answer, Asked, Client, Ear, Log, Network, Setup, User, neighbour, server_address, settle,
+    virtual_time,
+};
+
+/// The session, its client, and the ears of everybody it talks to.
+pub(crate) struct Stage {
+    pub(crate) session: Addr<SessionActor>,
+    pub(crate) client: Client,
+    pub(crate) find_keys: Ear<FindKeys>,
+    pub(crate) lease_port: Ear<LeasePort>,
+    pub(crate) claims: Ear<ClaimReservation>,
+    pub(crate) starts: Ear<StartAllocation>,
+    pub(crate) dropped: Ear<SessionDropped>,
+    pub(crate) network: Network,
+    pub(crate) log: Log,
+    ended: Rc<RefCell<Option<Ended>>>,
+}
+
+/// A played AllocationActor.
+pub(crate) struct Played {
+    pub(crate) attach: Ear<Attach>,
+    pub(crate) refresh: Ear<Refresh>,
+    pub(crate) create_permission: Ear<CreatePermission>,
+    pub(crate) bind_channel: Ear<BindChannel>,
+}
+
+pub(crate) fn play_allocation() -> (Played, AllocationHandle) {
+    let (attach, to_attach) = neighbour();
+    let (refresh, to_refresh) = neighbour();
+    let (create_permission, to_create_permission) = neighbour();
+    let (bind_channel, to_bind_channel) = neighbour();
+    let handle = AllocationHandle {
+        attach: to_attach,
+        refresh: to_refresh,
+        create_permission: to_create_permission,
+        bind_channel: to_bind_channel,
+    };
+    (Played { attach, refresh, create_permission, bind_channel }, handle)
+}
+
+/// Plays with a session that has just been started.
+pub(crate) fn stage(play: impl AsyncFnOnce(&mut Stage)) {
+    virtual_time(async move || {
+        let mut stage = Stage::set(None);
+        play(&mut stage).await;
+        stage.ends().await;
+    });
+}
+
+/// Plays with a session that was started for a living allocation.
+pub(crate) fn stage_restarted(play: impl AsyncFnOnce(&mut Stage, &mut Played)) {
+    virtual_time(async move || {
+        let (mut allocation, handle) = play_allocation();
+        let mut stage = Stage::set(Some(handle));
+        play(&mut stage, &mut allocation).await;
+        stage.ends().await;
+    });
+}
+
+impl Stage {
+    fn set(allocation: Option<AllocationHandle>) -> Stage {
+        let (network, log, setup) = (Network::default(), Log::default(), Setup::default());
+        let (find_keys, to_find_keys) = neighbour();
+        let (lease_port, to_lease_port) = neighbour();
+        let (claims, to_claim) = neighbour();
+        let (starts, to_start) = neighbour();
+        let (dropped, to_dropped) = neighbour();
+        let neighbours = Arc::new(SessionNeighbours {
+            find_keys: to_find_keys,
+            lease_port: to_lease_port,
+            claim_reservation: to_claim,
+            start_allocation: to_start,
+            dropped: to_dropped,
+            relay_sockets: Arc::new(network.clone()),
+            session_terms: Arc::new(setup.session_terms(clock::now())),
+            allocation_terms: Arc::new(setup.allocation_terms()),
+        });
+        let address = SocketAddr::from(([198, 51, 100, 1], 40_001));
+        let five_tuple = FiveTuple {
+            client: address,
+            server: server_address(0),
+            protocol: TransportProtocol::Udp,
+        };
+        let client = Client {
+            network: network.clone(),
+            address,
+            server: server_address(0),
+            user: User::named("alice"),
+            nonce: setup.nonces(clock::now()).mint(address, clock::now()).as_str().to_owned(),
+        };
+        let id = SessionId::new(0, 1);
+        let transport = network.transport(five_tuple);
+        let actor = SessionActor::new(id, transport, allocation, neighbours, log.logger());
+        let ended = Rc::new(RefCell::new(None));
+        let tell = ended.clone();
+        let on_end = move |how| _ = tell.borrow_mut().insert(how);
+        let session = supervision::watch(Context::new(), actor, on_end);
+        Stage {
+            session,
+            client,
+            find_keys,
+            lease_port,
+            claims,
+            starts,
+            dropped,
+            network,
+            log,
+            ended,
+        }
+    }
+
+    /// Nobody was asked, and nobody told, what the script did not mention.
+    async fn ends(&mut self) {
+        self.find_keys.hears_nothing().await;
+        self.lease_port.hears_nothing().await;
+        self.claims.hears_nothing().await;
+        self.starts.hears_nothing().await;
+        self.dropped.hears_nothing().await;
+        self.network.is_silent();
+        self.log.is_calm();
+    }
+
+    /// How the session ended, if it has.
+    pub(crate) async fn ended(&self) -> Option<Ended> {
+        settle().await;
+        self.ended.borrow().clone()
+    }
+
+    /// Gives the session a request of its client.
+    pub(crate) fn gets(&self, request: &[u8]) {
+        self.session.do_send(ClientRequest(request.to_vec().into()));
+    }
+
+    /// The client proves who it is: the next question is for its key.
+    pub(crate) async fn proves(&mut self) {
+        self.find_keys.hears().await.answers(keys_of(&self.client.user)).await;
+    }
+
+    /// Takes the client's session as far as the question for a port.
+    pub(crate) async fn asks_for_a_port(&mut self) -> Asked<LeasePort> {
+        self.gets(&self.client.allocate_request());
+        self.proves().await;
+        self.lease_port.hears().await
+    }
+
+    /// Takes the client's session through an Allocate; everybody does as asked.
+    pub(crate) async fn allocates(&mut self) -> (Played, Ear<LeaseEnded>) {
+        let asked = self.asks_for_a_port().await;
+        let (lease_ended, lease) = lease(50_000);
+        asked.answers(Ok(lease)).await;
+        let start = self.starts.hears().await;
+        let (allocation, handle) = play_allocation();
+        start.answers(Ok(handle)).await;
+        let _ = self.hears_answer().granted();
+        (allocation, lease_ended)
+    }
+
+    #[must_use]
+    pub(crate) fn hears_answer(&self) -> Answer {
+        self.client.hears_answer()
+    }
+}
+
+/// A lease, and the ear that hears of its end.
+pub(crate) fn lease(port: u16) -> (Ear<LeaseEnded>, PortLease) {
+    let (ended, to_ended) = neighbour();
+    let address = RelayedAddr(crate::kit::relayed_at(port));
+    (ended, PortLease::played(address, None, to_ended))
+}
+
+pub(crate) fn keys_of(user: &User) -> FoundKeys {
+    FoundKeys { username: Some(user.name.into()), keys: [user.key.clone()].into_iter().collect() }
+}
+
+/// What an allocation of the user tells a session that takes up its conversation.
+pub(crate) fn attachment(user: &User, request: &[u8], reply: &'static [u8]) -> Attachment {
+    let message = sterna_proto::stun::Message::parse(request).expect("a whole request");
+    Attachment {
+        owner: Owner {
+            username: user.name.into(),
+            key: user.key.clone(),
+            password_algorithm: PasswordAlgorithm::Md5,
+        },
+        answered: Answered {
+            transaction_id: message.transaction_id(),
+            method: message.method(),
+            reply: reply.into(),
+            at: clock::now(),
+        },
+    }
+}

@@ -1,0 +1,47 @@
+//! What the tests are made of: a server in process, a client of raw bytes, peers that see headers.
+//!
+//! Nothing here waits for time to pass. That something does not arrive is shown by what arrives
+//! next: the answer to a request, or a datagram, that was sent after it on the same way.
+
+mod answer;
+mod call;
+mod client;
+mod log;
+mod peer;
+mod ports;
+mod random;
+mod seal;
+mod server;
+mod sniffer;
+
+pub(crate) use answer::{Answer, Heard};
+pub(crate) use call::Call;
+pub(crate) use client::{Client, Raw, UDP, User, channel_data, raws, request, transaction_id};
+pub(crate) use log::Lines;
+pub(crate) use peer::{Arrived, Peer, set_headers};
+pub(crate) use ports::{closed, leave_ports, own_host};
+pub(crate) use random::Random;
+pub(crate) use seal::seal;
+pub(crate) use server::{Serving, config, inject, serve};
+pub(crate) use sniffer::Sniffer;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// The two loopback addresses, as hosts.
+pub(crate) const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// How long a test waits for what has to come. Only a failing test waits that long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Realm of every server here.
+pub(crate) const REALM: &str = "north.example";
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an IP address")
+}
+
+pub(crate) fn at(ip: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(ip, port)
+}

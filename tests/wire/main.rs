@@ -1,0 +1,27 @@
+//! Bytes over loopback: what a real server says to what clients and peers send.
+//!
+//! Each test starts a server of its own in process, on ports of the system's choice, and talks to
+//! it over plain sockets. No test waits for time to pass, and none needs more rights than any user
+//! has.
+
+mod kit;
+
+mod addresses;
+mod allocate;
+mod answers;
+mod binding;
+mod challenge;
+mod channels;
+mod credentials;
+mod data;
+mod headers;
+mod hostile;
+mod integrity;
+mod limits;
+mod peers;
+mod permissions;
+mod ports;
+mod refresh;
+mod secrets;
+mod supervision;
+mod unreachable;
