@@ -23,9 +23,8 @@ fn shutdown_answers_what_is_in_flight_and_then_ends_all() {
         assert_eq!(1, world.sessions().await);
 
         let (_ended, lease_ended) = neighbour();
-        let played = PortLease::played;
         let address = RelayedAddr(relayed_at(50_000));
-        asked.answers(Ok(played(address, None, lease_ended))).await;
+        asked.answers(Ok(PortLease::played(address, None, lease_ended))).await;
 
         // She is answered, though not with an allocation that would end at once.
         let answer = alice.hears_answer();
@@ -48,9 +47,9 @@ fn shutdown_ends_every_session_and_allocation() {
 
         for done in world.shuts_down() {
             assert_eq!(Ok(()), done.await);
-            // Told when the last of them has ended, and not before.
         }
 
+        // At the very moment of the word, not some time later.
         assert!(world.network.open().is_empty());
         for _ in 0..2 {
             let line = world.log.expects(Level::Info, "allocation ended");
