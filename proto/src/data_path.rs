@@ -146,3 +146,42 @@ impl From<ParseError> for DropReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn df_is_set_from_ipv4_to_ipv4_and_for_streams() {
+        let (v4, v6) = ("192.0.2.1:50000", "[2001:db8::1]:50000");
+        let rows = [
+            (TransportProtocol::Udp, v4, v4, true),
+            //= https://www.rfc-editor.org/rfc/rfc8656#section-13.1
+            //= type=test
+            //# For both preferred and alternate behavior, the DONT-FRAGMENT
+            //# attribute MUST be ignored by the server.
+            (TransportProtocol::Udp, v4, v6, false),
+            //= https://www.rfc-editor.org/rfc/rfc8656#section-13.2
+            //= type=test
+            //# For both preferred and alternate behavior, the DONT-FRAGMENT
+            //# attribute MUST be ignored by the server.
+            (TransportProtocol::Udp, v6, v6, false),
+            (TransportProtocol::Udp, v6, v4, false),
+            (TransportProtocol::Dtls, v4, v4, true),
+            (TransportProtocol::Dtls, v6, v4, false),
+            (TransportProtocol::Tcp, v6, v4, true),
+            (TransportProtocol::Tls, v4, v6, true),
+        ];
+        for (protocol, client, peer, expected) in rows {
+            let address = |text: &str| text.parse().expect("an address");
+            let five_tuple =
+                FiveTuple { client: address(client), server: address(client), protocol };
+            for dont_fragment in [true, false] {
+                let peer = PeerAddr(address(peer));
+                let outbound = Outbound { peer, data: &[], dont_fragment };
+                let name = format!("{protocol} from {client} to {peer:?}");
+                assert_eq!(expected && dont_fragment, outbound.sets_df(&five_tuple), "{name}");
+            }
+        }
+    }
+}

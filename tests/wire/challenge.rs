@@ -152,19 +152,22 @@ fn a_foreign_nonce_is_stale() {
     //# MUST include NONCE, REALM, and PASSWORD-ALGORITHMS attributes and
     //# SHOULD NOT include the USERNAME and USERHASH attributes.
     let (server, other_server) = (serve(config()), serve(config()));
-    let mut neighbour = Client::new(server.v4());
-    neighbour.knock();
+    let mut of_other_host = Client::new(server.v4());
+    of_other_host.knock();
     let mut of_other_server = Client::new(other_server.v4());
     of_other_server.knock();
     let mut own = Client::new(server.v4());
     own.knock();
+    let mut neighbour = Client::from_ip(own.address().ip(), server.v4());
+    neighbour.knock();
     let altered = |at: usize| {
         let mut nonce = own.nonce.clone().into_bytes();
         nonce[at] = if nonce[at] == b'A' { b'B' } else { b'A' };
         String::from_utf8(nonce).expect("it is ASCII")
     };
     let rows = [
-        ("another client's", neighbour.nonce.clone()),
+        ("another port's", neighbour.nonce.clone()),
+        ("another host's", of_other_host.nonce.clone()),
         ("another server's", of_other_server.nonce.clone()),
         ("made up", "0123456789abcdef".to_owned()),
         ("the cookie alone", own.nonce[..13].to_owned()),

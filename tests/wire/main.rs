@@ -23,5 +23,6 @@ mod permissions;
 mod ports;
 mod refresh;
 mod secrets;
+mod start;
 mod supervision;
 mod unreachable;

@@ -163,3 +163,24 @@ fn what_cannot_be_sent_does_not_hold_up_what_comes_behind() {
     let reason = DropReason::SendFailed;
     assert_eq!(80, server.dropped_for(call.client.address(), reason));
 }
+
+#[test]
+fn an_ipv6_relay_sends_nothing_to_an_ipv4_peer_by_its_mapped_address() {
+    let server = serve(config());
+    let mut client = Client::new(server.v6());
+    let relayed = client
+        .allocate_with(|writer| _ = writer.attribute(&RequestedAddressFamily(Family::V6)))
+        .relayed()[0];
+    let mut call = Call::with(client, relayed);
+    let peer = Peer::new(V4);
+    let mapped = at(ip("::ffff:127.0.0.1"), peer.address().port());
+    // 127.0.0.1 is allowed by name, and so is this form of it.
+    assert_eq!(0, call.client.bind(0x4000, mapped));
+    call.client.say(0x4000, b"over the fence");
+    call.client.indicate(mapped, b"over the fence");
+    call.goes_on();
+    assert_eq!(2, server.dropped_for(call.client.address(), DropReason::SendFailed));
+    let elsewhere = Call::through(server.v4());
+    elsewhere.peer.tell(peer.address(), b"the first to arrive");
+    assert_eq!((b"the first to arrive".to_vec(), elsewhere.peer.address()), peer.hear());
+}

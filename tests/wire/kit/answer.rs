@@ -111,6 +111,7 @@ impl Heard {
             return Heard::Channel(number, data.to_vec());
         }
         let message = Message::parse(&bytes).expect("the server sends whole messages");
+        assert_padding_is_zero(&bytes);
         if message.class() != Class::Indication {
             return Heard::Answer(Answer(bytes));
         }
@@ -129,5 +130,21 @@ impl Heard {
                 Heard::Data(peer, data.expect("checked above").0.to_vec())
             }
         }
+    }
+}
+
+/// No byte of what a buffer held before may show between the attributes.
+//= https://www.rfc-editor.org/rfc/rfc8489#section-14
+//= type=test
+//# The
+//# padding bits MUST be set to zero on sending and MUST be ignored by
+//# the receiver.
+fn assert_padding_is_zero(message: &[u8]) {
+    let mut rest = &message[20..];
+    while let Some((&[_, _, high, low], behind)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let padding = &behind[length..length.next_multiple_of(4)];
+        assert!(padding.iter().all(|byte| *byte == 0), "padding of {padding:?}");
+        rest = &behind[length.next_multiple_of(4)..];
     }
 }
