@@ -27,7 +27,7 @@ use tree::{File, Finding};
 /// quotes in tests hold. Each only grows: whoever adds quotes runs this test with `--nocapture`,
 /// reads the two numbers in its last line and writes them here.
 const COVERED_AT_LEAST: usize = 67;
-const TESTED_AT_LEAST: usize = 81;
+const TESTED_AT_LEAST: usize = 84;
 
 /// The RFCs whose requirements are counted; the others are only quoted.
 const COUNTED: [u32; 2] = [8656, 8489];
