@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix::dev::{MessageResponse, ToEnvelope};
-use actix::{Actor, Addr, Context, Handler, Message};
+use actix::{Actor, Addr, Context, Handler, MailboxError, Message};
 use sterna_actors::allocation::{AllocationCounters, ReadAllocation};
 use sterna_actors::config::{Limits, PeerLists, RelayConfig, UserSecret};
 use sterna_actors::counters::DropCounters;
@@ -172,10 +172,7 @@ where
     M: Message + Send + 'static,
     M::Result: Send + MessageResponse<A, M>,
 {
-    let runtime = actix_rt::Runtime::new().expect("a runtime can be made");
-    let request = actor.send(message);
-    let answer = runtime.block_on(async { actix_rt::time::timeout(PATIENCE, request).await });
-    answer.expect("the actor answers in time").expect("the actor is alive")
+    deliver(actor, message).expect("the actor is alive")
 }
 
 /// Sends a message that makes the actor panic, and waits until it has.
@@ -186,10 +183,21 @@ where
     M: Message + Send + 'static,
     M::Result: Send + MessageResponse<A, M>,
 {
+    assert!(deliver(actor, message).is_err(), "it has panicked");
+}
+
+/// Sends a message to an actor on another thread; an error is the word of its end.
+fn deliver<A, M>(actor: &Addr<A>, message: M) -> Result<M::Result, MailboxError>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Message + Send + 'static,
+    M::Result: Send + MessageResponse<A, M>,
+{
     let runtime = actix_rt::Runtime::new().expect("a runtime can be made");
     let request = actor.send(message);
     let answer = runtime.block_on(async { actix_rt::time::timeout(PATIENCE, request).await });
-    assert!(answer.expect("the actor takes the message in time").is_err(), "it has panicked");
+    answer.expect("the actor takes the message in time")
 }
 
 /// Each look takes a message there and back.
