@@ -6,6 +6,7 @@
 
 pub mod allocation;
 pub mod authenticator;
+mod clients;
 pub mod clock;
 pub mod config;
 pub mod counters;

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
-use slab::Slab;
 use slog::{Logger, debug, error, info, warn};
 use smallvec::SmallVec;
 use sterna_proto::address::{FiveTuple, ServerReflexive, TransportProtocol};
@@ -27,6 +26,7 @@ use sterna_proto::stun::{Class, Kind, Message, Method, peek_class, peek_kind};
 use tokio::sync::oneshot;
 
 use crate::allocation::{AllocationActor, AllocationSeed, ClientData, EndAllocation, EndReason};
+use crate::clients::{Client, Clients};
 use crate::clock;
 use crate::counters::DropCounters;
 use crate::session::{
@@ -141,9 +141,7 @@ pub struct ListenerActor {
     limiter: SourceLimiter,
     sessions_max: usize,
     neighbours: Arc<SessionNeighbours>,
-    clients: Slab<Client>,
-    by_five_tuple: ahash::HashMap<FiveTuple, usize>,
-    by_session: ahash::HashMap<SessionId, usize>,
+    clients: Clients,
     sessions_started: u64,
     allocations_started: u64,
     groups: Vec<Group>,
@@ -152,22 +150,6 @@ pub struct ListenerActor {
     drops_logged: DropCounters,
     closing: Option<oneshot::Sender<()>>,
     log: Logger,
-}
-
-/// One client: its session and, while it has one, its allocation.
-struct Client {
-    id: SessionId,
-    five_tuple: FiveTuple,
-    transport: Arc<dyn ClientTransport>,
-    session: Addr<SessionActor>,
-    allocation: Option<(u64, Addr<AllocationActor>)>,
-    restarts: RestartWindow,
-    /// Its place among the groups of the wake at hand.
-    group: Option<usize>,
-    /// The session has ended for good; the client goes when its allocation has ended too.
-    session_over: bool,
-    /// The session has panicked, and the pause before its restart is not over.
-    restart_due: bool,
 }
 
 /// The data of one client within one wake.
@@ -196,9 +178,7 @@ impl ListenerActor {
             limiter: seed.limiter,
             sessions_max: seed.sessions_max,
             neighbours: Arc::new(neighbours(&context.address())),
-            clients: Slab::new(),
-            by_five_tuple: ahash::HashMap::default(),
-            by_session: ahash::HashMap::default(),
+            clients: Clients::default(),
             sessions_started: 0,
             allocations_started: 0,
             groups: Vec::with_capacity(BATCH),
@@ -232,7 +212,7 @@ impl Supervised for ListenerActor {
         // Entries are written whole, so the table is what it was; only the batch at hand is lost.
         self.groups.clear();
         let mut waiting = Vec::new();
-        for (_, client) in &mut self.clients {
+        for client in self.clients.iter_mut() {
             client.group = None;
             // Sessions that waited for their restart waited in the context that is gone. Where the
             // word of a session's end still waits in the mailbox, it will be heard.
@@ -277,7 +257,7 @@ impl Handler<StartAllocation> for ListenerActor {
 
     fn handle(&mut self, wanted: StartAllocation, ctx: &mut Context<Self>) -> Self::Result {
         let session = wanted.session;
-        let client = self.by_session.get(&session).and_then(|&key| self.clients.get_mut(key));
+        let client = self.clients.of(session).and_then(|key| self.clients.get_mut(key));
         let client = client.filter(|_| self.closing.is_none()).ok_or(SessionGone)?;
         let actor = AllocationActor::new(
             session,
@@ -307,7 +287,7 @@ impl Handler<ChildEnded> for ListenerActor {
     type Result = ();
 
     fn handle(&mut self, child: ChildEnded, ctx: &mut Context<Self>) {
-        let Some(&key) = self.by_session.get(&child.session) else { return };
+        let Some(key) = self.clients.of(child.session) else { return };
         match child.child {
             Child::Allocation(number) => self.allocation_ended(key, number, &child.ended),
             Child::Session => match child.ended {
@@ -324,7 +304,7 @@ impl Handler<Shutdown> for ListenerActor {
 
     fn handle(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) {
         self.closing = Some(shutdown.done);
-        for (_, client) in &self.clients {
+        for client in self.clients.iter() {
             client.session.do_send(EndSession);
         }
         self.finish_if_closed(ctx);
@@ -335,7 +315,7 @@ impl Handler<ReadListener> for ListenerActor {
     type Result = ListenerCounters;
 
     fn handle(&mut self, _: ReadListener, _: &mut Context<Self>) -> ListenerCounters {
-        let has_allocation = |(_, client): &(usize, &Client)| client.allocation.is_some();
+        let has_allocation = |client: &&Client| client.allocation.is_some();
         ListenerCounters {
             sessions: self.clients.len(),
             allocations: self.clients.iter().filter(has_allocation).count(),
@@ -349,8 +329,7 @@ impl Handler<FindClient> for ListenerActor {
     type Result = Option<ClientActors>;
 
     fn handle(&mut self, FindClient(address): FindClient, _: &mut Context<Self>) -> Self::Result {
-        let (_, client) =
-            self.clients.iter().find(|(_, client)| client.five_tuple.client == address)?;
+        let client = self.clients.iter().find(|client| client.five_tuple.client == address)?;
         Some(ClientActors {
             session: client.session.clone(),
             allocation: client.allocation.as_ref().map(|(_, allocation)| allocation.clone()),
@@ -434,7 +413,7 @@ impl ListenerActor {
 
     /// The group that data of this client belongs to, with room for `length` more bytes.
     fn group_of(&mut self, five_tuple: FiveTuple, length: usize) -> Option<usize> {
-        let Some(&key) = self.by_five_tuple.get(&five_tuple) else {
+        let Some(key) = self.clients.at(&five_tuple) else {
             self.drops.count(DropReason::NoSession);
             return None;
         };
@@ -485,7 +464,7 @@ impl ListenerActor {
         let needs_session = message.method() != Method::BINDING
             && message.class() == Class::Request
             && message.integrity_algorithm().is_some();
-        if let Some(&key) = self.by_five_tuple.get(&five_tuple).filter(|_| needs_session) {
+        if let Some(key) = self.clients.at(&five_tuple).filter(|_| needs_session) {
             return self.hand_to_session(key, bytes);
         }
         self.answer.clear();
@@ -532,7 +511,7 @@ impl ListenerActor {
         let transport = self.socket.transport(five_tuple);
         debug!(self.log, "session started"; "session" => %id, "five_tuple" => %five_tuple);
         let session = self.spawn_session(id, transport.clone(), None, ctx);
-        let key = self.clients.insert(Client {
+        self.clients.insert(Client {
             id,
             five_tuple,
             transport,
@@ -542,10 +521,7 @@ impl ListenerActor {
             group: None,
             session_over: false,
             restart_due: false,
-        });
-        self.by_five_tuple.insert(five_tuple, key);
-        self.by_session.insert(id, key);
-        key
+        })
     }
 
     fn spawn_session(
@@ -584,7 +560,7 @@ impl ListenerActor {
 
     /// Puts a session in the place of one that failed; the allocation has not noticed.
     fn restart_session(&mut self, id: SessionId, ctx: &mut Context<Self>) {
-        let Some(&key) = self.by_session.get(&id) else { return };
+        let Some(key) = self.clients.of(id) else { return };
         let Some(client) = self.clients.get(key) else { return };
         let allocation =
             client.allocation.as_ref().map(|(_, allocation)| AllocationHandle::of(allocation));
@@ -608,7 +584,7 @@ impl ListenerActor {
             client.allocation = None;
             client.session.do_send(AllocationEnded);
             if client.session_over {
-                self.forget(key);
+                self.clients.remove(key);
             }
         }
     }
@@ -617,17 +593,11 @@ impl ListenerActor {
     fn session_over(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.session_over = true;
-        let Some((_, allocation)) = &client.allocation else { return self.forget(key) };
+        let Some((_, allocation)) = &client.allocation else { return self.clients.remove(key) };
         allocation.do_send(EndAllocation(match self.closing {
             Some(_) => EndReason::Shutdown,
             None => EndReason::SessionFailed,
         }));
-    }
-
-    fn forget(&mut self, key: usize) {
-        let Some(client) = self.clients.try_remove(key) else { return };
-        self.by_five_tuple.remove(&client.five_tuple);
-        self.by_session.remove(&client.id);
     }
 
     fn finish_if_closed(&mut self, ctx: &mut Context<Self>) {

@@ -279,7 +279,7 @@ impl Session {
     /// serves a request.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let idle = !self.has_allocation && self.pending.is_none();
-        idle.then(|| self.idle_since + IDLE_MAX)
+        idle.then(|| self.idle_since + REMEMBER_ANSWERS)
     }
 
     fn replay(&mut self, id: TransactionId, method: Method, now: Instant) -> Option<Bytes> {
@@ -504,16 +504,14 @@ const WAITING_MAX: usize = 8;
 /// Answers remembered at once, the oldest is forgotten first.
 const ANSWERED_MAX: usize = 8;
 
-/// How long an answer is remembered: the server side of a transaction, for retransmissions.
+/// How long an answer is remembered, for retransmissions, and so how long a session without an
+/// allocation is kept.
 //= https://www.rfc-editor.org/rfc/rfc8489#section-6.3.1
 //# The easiest way to meet
 //# this requirement is for the server to remember all transaction IDs
 //# received over UDP or DTLS-over-UDP and their corresponding responses
 //# in the last 40 seconds.
 const REMEMBER_ANSWERS: Duration = Duration::from_secs(40);
-
-/// How long a session without an allocation is kept: long enough for every retransmission.
-const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// Most answers fit into this many bytes.
 const REPLY_ROOM: usize = 192;

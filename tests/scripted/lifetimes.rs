@@ -343,10 +343,10 @@ fn answer_is_remembered_for_forty_seconds() {
 }
 
 #[test]
-fn session_without_allocation_ends_after_a_minute() {
+fn session_without_allocation_ends_after_40_seconds() {
     script(async |world| {
         let mut alice = world.client("alice").await;
-        let session = Deadline::after(secs(60));
+        let session = Deadline::after(secs(40));
         alice.refresh(600).await.refused(437);
 
         session.just_before().await;
@@ -359,12 +359,12 @@ fn session_without_allocation_ends_after_a_minute() {
 }
 
 #[test]
-fn each_request_gives_a_session_another_minute() {
+fn each_request_gives_a_session_another_40_seconds() {
     script(async |world| {
         let mut alice = world.client("alice").await;
         alice.refresh(600).await.refused(437);
         after(secs(50)).await;
-        let session = Deadline::after(secs(60));
+        let session = Deadline::after(secs(40));
         alice.ask(Method::CREATE_PERMISSION, |_| {}).await.refused(437);
 
         session.just_before().await;
@@ -376,10 +376,10 @@ fn each_request_gives_a_session_another_minute() {
 }
 
 #[test]
-fn session_outlives_its_allocation_by_a_minute() {
+fn session_outlives_its_allocation_by_40_seconds() {
     script(async |world| {
         let mut alice = world.client("alice").await;
-        let (allocation, session) = (Deadline::after(secs(600)), Deadline::after(secs(660)));
+        let (allocation, session) = (Deadline::after(secs(600)), Deadline::after(secs(640)));
         alice.allocate().await.granted();
 
         allocation.just_after().await;

@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1000)]
     settle_ms: u64,
     /// Seconds that pass in each round between the release and the last reading of memory. Servers
-    /// remember released clients for a while (Sterna for a minute).
+    /// remember released clients for a while (Sterna for 40 s).
     #[arg(long, default_value_t = 0)]
     pause: u64,
     /// The core to run on: another than the server's.

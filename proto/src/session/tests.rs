@@ -298,14 +298,14 @@ fn an_attached_session_answers_the_allocate_of_the_one_before() {
 #[test]
 fn a_session_is_over_when_it_has_had_no_allocation_for_a_minute() {
     let mut client = Conversation::new();
-    assert_eq!(Some(epoch() + IDLE_MAX), client.session.poll_timeout());
+    assert_eq!(Some(epoch() + REMEMBER_ANSWERS), client.session.poll_timeout());
 
     client.allocates();
     assert_eq!(None, client.session.poll_timeout());
 
     let ended = epoch() + Duration::from_secs(900);
     client.session.allocation_ended(ended);
-    assert_eq!(Some(ended + IDLE_MAX), client.session.poll_timeout());
+    assert_eq!(Some(ended + REMEMBER_ANSWERS), client.session.poll_timeout());
 }
 
 #[test]

@@ -293,9 +293,9 @@ fn end_of_the_allocation_is_a_mismatch_from_then_on() {
 }
 
 #[test]
-fn session_without_allocation_lasts_a_minute_after_its_last_request() {
+fn session_without_allocation_lasts_40_seconds_after_its_last_request() {
     stage(async |stage| {
-        let session = Deadline::after(secs(60));
+        let session = Deadline::after(secs(40));
         stage.gets(&stage.client.refresh_request(600));
         stage.proves().await;
         let _ = stage.hears_answer().refused(437);
@@ -315,7 +315,7 @@ fn session_with_an_allocation_lasts_without_requests() {
         after(secs(100_000)).await;
         assert_eq!(None, stage.ended().await);
 
-        let session = Deadline::after(secs(60));
+        let session = Deadline::after(secs(40));
         stage.session.do_send(AllocationEnded);
         session.just_before().await;
         assert_eq!(None, stage.ended().await);
@@ -366,7 +366,7 @@ fn restarted_session_serves_once_it_knows_whose_it_is() {
 #[test]
 fn restarted_session_whose_allocation_is_gone_has_none() {
     stage_restarted(async |stage, allocation| {
-        let session = Deadline::after(secs(60));
+        let session = Deadline::after(secs(40));
         stage.gets(&stage.client.refresh_request(600));
         drop(allocation.attach.hears().await);
 
