@@ -60,7 +60,7 @@ pub(crate) struct CredentialArgs {
 /// What `sterna probe` is told.
 #[derive(Args)]
 pub(crate) struct ProbeArgs {
-    /// The server, as in turn:HOST:PORT or turn:HOST:PORT?transport=udp
+    /// The server, as in turn:HOST:PORT, turn:HOST:PORT?transport=tcp or turns:HOST:PORT
     #[arg(value_name = "URL", value_parser = turn_url)]
     pub(crate) url: String,
     /// The user's name. Without a password from STERNA_PASSWORD, --password-file or -c, it is asked
@@ -70,6 +70,13 @@ pub(crate) struct ProbeArgs {
     /// Read the password from this file's first line
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     pub(crate) password_file: Option<PathBuf>,
+    /// The authorities that may have signed a turns: server's certificate, in PEM [default: those
+    /// that this system trusts]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Take any certificate of a turns: server
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// Packets to send
     #[arg(long, value_name = "N", default_value_t = 50,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]

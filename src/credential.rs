@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sterna_actors::authenticator::time_limited_password;
+use sterna_actors::config::Listen;
+use sterna_proto::address::TransportProtocol;
 
+use crate::certificates::{Facts, Name};
 use crate::secret::Secret;
 
 /// A user name and its password, good until the time that the name says.
@@ -56,9 +59,43 @@ impl RtcConfiguration {
     }
 }
 
-/// The URL of a UDP listener as RFC 7065 writes it.
-pub fn url(address: SocketAddr) -> String {
-    format!("turn:{address}?transport=udp")
+/// The URLs of listeners at the addresses that clients use, as RFC 7065 writes them, each once: UDP
+/// first, as what serves media best, then TCP, then TLS for those who get no further. DTLS is left
+/// out, which no browser speaks to a relay, and so are listeners behind a proxy, whose address is
+/// the proxy's.
+///
+/// Clients hold what they connect to against the certificate, so that the URL of a TLS listener
+/// names what is in `certificate`.
+pub fn urls(listeners: &[Listen], certificate: Option<&Facts>) -> Vec<String> {
+    let mut urls = Vec::new();
+    for wanted in [TransportProtocol::Udp, TransportProtocol::Tcp, TransportProtocol::Tls] {
+        let direct = listeners.iter().filter(|l| l.protocol == wanted && l.proxy.is_none());
+        for listener in direct {
+            let address = listener.address;
+            let url = match wanted {
+                TransportProtocol::Tls => {
+                    let host = tls_host(address, certificate);
+                    format!("turns:{host}?transport=tcp")
+                }
+                TransportProtocol::Udp | TransportProtocol::Tcp | TransportProtocol::Dtls => {
+                    format!("turn:{address}?transport={wanted}")
+                }
+            };
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
+    }
+    urls
+}
+
+/// The address where the certificate holds for it; else the certificate's name, if it has one.
+fn tls_host(address: SocketAddr, certificate: Option<&Facts>) -> String {
+    let named = certificate.filter(|facts| !facts.names.contains(&Name::Ip(address.ip())));
+    match named.and_then(Facts::host) {
+        Some(host) => format!("{host}:{}", address.port()),
+        None => address.to_string(),
+    }
 }
 
 #[cfg(test)]

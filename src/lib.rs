@@ -2,6 +2,7 @@
 //!
 //! A library only so that its tests can reach it; the program is `sterna::cli::run`.
 
+pub mod certificates;
 pub mod cli;
 mod commands;
 pub mod config;

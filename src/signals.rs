@@ -1,10 +1,11 @@
-//! TERM and INT: the first stops the relay, the second ends the process at once.
+//! TERM and INT: the first stops the relay, the second ends the process at once. HUP: certificates
+//! are read again.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -20,6 +21,9 @@ pub(crate) struct SignalStream {
     terminate: Signal,
     interrupt: Signal,
 }
+
+/// Told to read certificates again.
+pub(crate) struct Hangups(Signal);
 
 /// What tells the relay to stop.
 #[derive(Clone, Copy)]
@@ -43,16 +47,20 @@ impl Signals {
             flag::register(number, Arc::clone(&stopping))?;
             flag::register_usize(number, Arc::clone(&early), meaning as usize)?;
         }
+        // One that comes before the certificates were read for the first time asks for nothing, but
+        // must not end the process, as it would without being caught.
+        flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
         Ok(Signals { early })
     }
 
     /// To be called inside the runtime.
-    pub(crate) fn stream(self) -> io::Result<SignalStream> {
-        Ok(SignalStream {
+    pub(crate) fn streams(self) -> io::Result<(SignalStream, Hangups)> {
+        let stops = SignalStream {
             early: self.early,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-        })
+        };
+        Ok((stops, Hangups(signal(SignalKind::hangup())?)))
     }
 }
 
@@ -69,6 +77,15 @@ impl SignalStream {
         tokio::select! {
             _ = self.terminate.recv() => StopSignal::Terminate,
             _ = self.interrupt.recv() => StopSignal::Interrupt,
+        }
+    }
+}
+
+impl Hangups {
+    /// Waits for the next one; for ever where no more can come.
+    pub(crate) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What the daemon makes itself and keeps between starts: the secret of a first run.
+//! What the daemon makes itself and keeps between starts: the secret of a first run, and files
+//! that only their owner may read.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -85,27 +86,45 @@ fn secret_in(file: File, path: &Path) -> anyhow::Result<Secret> {
     }
 }
 
-/// Makes the file whole or not at all: a start that is cut short must not leave half a secret.
 fn make_rest_secret(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
-    let unfinished = folder.join(format!(".{REST_SECRET}.{}", process::id()));
-    let linked =
-        write_secret(&unfinished, &URL_SAFE_NO_PAD.encode(bytes)).and_then(
-            |()| match fs::hard_link(&unfinished, folder.join(REST_SECRET)) {
-                Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(()),
-                done => done,
-            },
-        );
-    fs::remove_file(&unfinished)?;
-    linked
+    let secret = format!("{}\n", URL_SAFE_NO_PAD.encode(bytes));
+    write_whole(folder, REST_SECRET, &secret, |unfinished, path| {
+        match fs::hard_link(unfinished, path) {
+            Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(()),
+            done => done,
+        }
+    })
 }
 
-fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
+/// Puts a file that only its owner may read in the place of the one that may be there.
+pub(crate) fn replace_private(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    write_whole(folder, name, text, |unfinished, path| fs::rename(unfinished, path))
+}
+
+/// Makes a file whole or not at all: a start that is cut short must not leave half of it.
+fn write_whole(
+    folder: &Path,
+    name: &str,
+    text: &str,
+    place: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let unfinished = folder.join(format!(".{name}.{}", process::id()));
+    let placed =
+        write_private(&unfinished, text).and_then(|()| place(&unfinished, &folder.join(name)));
+    match fs::remove_file(&unfinished) {
+        // It has been renamed.
+        Err(cause) if cause.kind() == ErrorKind::NotFound => placed,
+        removed => placed.and(removed),
+    }
+}
+
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    writeln!(file, "{secret}")?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()
 }
 
@@ -115,7 +134,8 @@ pub const REST_SECRET: &str = "rest_secret";
 /// Longer than any secret; a device or a log that is named by mistake is not read to its end.
 const SECRET_MAX: u64 = 4096;
 
-const OF_OTHERS: u32 = 0o077;
+/// What nobody but the owner may have of a file with a secret in it.
+pub(crate) const OF_OTHERS: u32 = 0o077;
 
 const READABLE_BY_ALL: u32 = 0o004;
 

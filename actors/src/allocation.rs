@@ -1,10 +1,14 @@
 //! AllocationActor: one allocation, from its relay sockets to its client.
 //!
-//! - Owns: the relay sockets, the port leases, permissions, channels, lifetime, counters.
+//! - Owns: the relay sockets, the port leases, permissions, channels, lifetime, counters; for TCP
+//!   peers what `allocation/tcp_relay.rs` says.
 //! - Started by: its ListenerActor, when the SessionActor asks.
-//! - Hears from: its ListenerActor (data of the client), its SessionActor (requests), its sockets.
+//! - Hears from: its ListenerActor (data of the client), its SessionActor (requests), its sockets;
+//!   the sessions and connections of its client's data connections.
 //! - Stops when: it expires, is refreshed to zero, or is told to end.
-//! - If it panics: gone. Sockets and leases go back by Drop, the client gets 437.
+//! - If it panics: gone. Sockets, connections and leases go back by Drop, the client gets 437.
+
+mod tcp_relay;
 
 use std::cell::RefCell;
 use std::io;
@@ -38,6 +42,10 @@ use crate::transport::{
     ClientTransport, Frame, HeaderFields, IcmpError, Readiness, RelaySocket, Sent, ToPeer,
 };
 use crate::usage::{OneLine, Usage};
+
+use tcp_relay::TcpRelay;
+
+pub use tcp_relay::{Connect, ConnectionReport, TakePeerConnection, TcpSeed};
 
 /// Tell a SessionActor that takes the place of a failed one whose allocation this is.
 #[derive(Debug, Message)]
@@ -137,6 +145,8 @@ pub enum EndReason {
     Deleted,
     /// Its session failed too often.
     SessionFailed,
+    /// The client's connection is gone.
+    ClientLeft,
     /// The server stops.
     Shutdown,
     /// The actor failed.
@@ -149,6 +159,7 @@ impl EndReason {
             EndReason::Expired => "allocation timeout",
             EndReason::Deleted => "deleted by client",
             EndReason::SessionFailed => "session failed",
+            EndReason::ClientLeft => "TCP connection closed by client (callback)",
             EndReason::Shutdown => "server shutdown",
             EndReason::Failed => "allocation failed",
         }
@@ -181,8 +192,10 @@ pub struct AllocationSeed {
     pub core: Allocation,
     /// What the client's indications may ask for.
     pub offer: Offer,
-    /// A socket for each relayed transport address.
+    /// A socket for each relayed transport address of UDP.
     pub sockets: SmallVec<[Box<dyn RelaySocket>; 2]>,
+    /// What there is instead where TCP is relayed.
+    pub tcp: Option<TcpSeed>,
     /// The leases of their ports.
     pub leases: SmallVec<[PortLease; 2]>,
     /// Whose it is.
@@ -200,11 +213,12 @@ pub struct AllocationActor {
     offer: Offer,
     // Above the leases: a port is free to lease once its socket is closed.
     sockets: SmallVec<[Box<dyn RelaySocket>; 2]>,
+    tcp: Option<TcpRelay>,
     leases: SmallVec<[PortLease; 2]>,
     owner: Owner,
     realm: Arc<str>,
     answered: Answered,
-    client: Arc<dyn ClientTransport>,
+    client: Rc<dyn ClientTransport>,
     scratch: Rc<RefCell<ReceiveBatch>>,
     usage: Usage,
     drops: DropCounters,
@@ -219,7 +233,7 @@ impl AllocationActor {
     pub fn new(
         session: SessionId,
         seed: AllocationSeed,
-        client: Arc<dyn ClientTransport>,
+        client: Rc<dyn ClientTransport>,
         scratch: Rc<RefCell<ReceiveBatch>>,
         log: Logger,
     ) -> AllocationActor {
@@ -228,6 +242,7 @@ impl AllocationActor {
             core: seed.core,
             offer: seed.offer,
             sockets: seed.sockets,
+            tcp: seed.tcp.map(TcpRelay::new),
             leases: seed.leases,
             owner: seed.owner,
             realm: seed.realm,
@@ -249,9 +264,9 @@ impl Actor for AllocationActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
-        for socket in &self.sockets {
-            info!(self.log, "session {}: relayed address {}", self.session, socket.local();
-                "session" => %self.session, "relayed" => %socket.local(),
+        for lease in &self.leases {
+            info!(self.log, "session {}: relayed address {}", self.session, lease.address();
+                "session" => %self.session, "relayed" => %lease.address(),
                 "realm" => %OneLine(&self.realm), "username" => %OneLine(&self.owner.username));
         }
         ctx.spawn(SocketLoop);
@@ -349,7 +364,7 @@ impl ActorFuture<AllocationActor> for SocketLoop {
     fn poll(
         self: Pin<&mut Self>,
         actor: &mut AllocationActor,
-        _: &mut Context<AllocationActor>,
+        ctx: &mut Context<AllocationActor>,
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         for index in 0..actor.sockets.len() {
@@ -363,6 +378,9 @@ impl ActorFuture<AllocationActor> for SocketLoop {
                     break;
                 }
             }
+        }
+        if actor.accept_peers(ctx, task) {
+            task.waker().wake_by_ref();
         }
         Poll::Pending
     }
@@ -454,7 +472,7 @@ impl AllocationActor {
             .iter()
             .filter_map(|(index, range, fields)| {
                 let bytes = batch.slot(*index).get(range.clone())?;
-                Some(Frame { bytes, fields: *fields })
+                Some(Frame::media(bytes, *fields))
             })
             .collect();
         self.send_to_client(&frames);
@@ -504,6 +522,9 @@ impl AllocationActor {
             Family::V6 => relays.v6.is_some(),
         };
         self.sockets.retain(|socket| keeps(socket.local().0));
+        if let Some(tcp) = &mut self.tcp {
+            tcp.follow(&self.core, keeps);
+        }
         self.leases.retain(|lease| keeps(lease.address().0));
     }
 
@@ -523,6 +544,10 @@ impl AllocationActor {
                 Effect::ChannelExpired(number, peer) => {
                     debug!(self.log, "channel expired"; "session" => %self.session,
                         "channel" => %number, "peer" => %peer);
+                }
+                Effect::ConnectionClosed(id, peer) => {
+                    debug!(self.log, "connection closed"; "session" => %self.session,
+                        "id" => id.0, "peer" => %peer);
                 }
                 Effect::RelayExpired(family) => {
                     debug!(self.log, "relayed address expired"; "session" => %self.session,

@@ -1,6 +1,6 @@
 //! The clients of one listener, found by 5-tuple and by session.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use actix::prelude::*;
 use slab::Slab;
@@ -15,7 +15,7 @@ use crate::transport::ClientTransport;
 pub(crate) struct Client {
     pub(crate) id: SessionId,
     pub(crate) five_tuple: FiveTuple,
-    pub(crate) transport: Arc<dyn ClientTransport>,
+    pub(crate) transport: Rc<dyn ClientTransport>,
     pub(crate) session: Addr<SessionActor>,
     pub(crate) allocation: Option<(u64, Addr<AllocationActor>)>,
     pub(crate) restarts: RestartWindow,
@@ -25,6 +25,8 @@ pub(crate) struct Client {
     pub(crate) session_over: bool,
     /// The session has panicked, and the pause before its restart is not over.
     pub(crate) restart_due: bool,
+    /// Its connection is gone.
+    pub(crate) left: bool,
 }
 
 /// The table of a listener. Its memory follows the clients it holds, down as well as up.
@@ -56,9 +58,19 @@ impl Clients {
 
     pub(crate) fn remove(&mut self, key: usize) {
         let Some(client) = self.slots.try_remove(key) else { return };
-        self.by_five_tuple.remove(&client.five_tuple);
+        if self.at(&client.five_tuple) == Some(key) {
+            self.by_five_tuple.remove(&client.five_tuple);
+        }
         self.by_session.remove(&client.id);
         self.give_back();
+    }
+
+    /// The client at this 5-tuple has left: what comes from there next is another's.
+    pub(crate) fn leave(&mut self, five_tuple: &FiveTuple) -> Option<&mut Client> {
+        let key = self.by_five_tuple.remove(five_tuple)?;
+        let client = self.get_mut(key)?;
+        client.left = true;
+        Some(client)
     }
 
     pub(crate) fn get(&self, key: usize) -> Option<&Client> {
@@ -137,13 +149,14 @@ mod tests {
         Client {
             id: SessionId::new(0, u64::from(number)),
             five_tuple: five_tuple(number),
-            transport: Arc::new(Nowhere(five_tuple(number))),
+            transport: Rc::new(Nowhere(five_tuple(number))),
             session: Context::new().address(),
             allocation: None,
             restarts: RestartWindow::new(supervision::SESSION.budget),
             group: None,
             session_over: false,
             restart_due: false,
+            left: false,
         }
     }
 
@@ -158,6 +171,19 @@ mod tests {
         assert_eq!(None, clients.at(&five_tuple(7)));
         assert_eq!(None, clients.of(SessionId::new(0, 7)));
         assert!(clients.is_empty());
+    }
+
+    #[test]
+    fn place_of_a_client_that_left_is_anothers() {
+        let mut clients = Clients::default();
+        let first = clients.insert(client(7));
+        assert!(clients.leave(&five_tuple(7)).is_some_and(|client| client.left));
+        assert_eq!(None, clients.at(&five_tuple(7)));
+        assert_eq!(Some(first), clients.of(SessionId::new(0, 7)));
+
+        let second = clients.insert(Client { id: SessionId::new(0, 8), ..client(7) });
+        clients.remove(first);
+        assert_eq!(Some(second), clients.at(&five_tuple(7)));
     }
 
     #[test]

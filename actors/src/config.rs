@@ -3,18 +3,25 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sterna_proto::address::TransportProtocol;
 use sterna_proto::allocation::Lifetimes;
+use tokio::sync::watch;
+
+use crate::tls::TlsTerms;
 
 /// Everything a [`Server`](crate::Server) is started with. It holds secrets, so it has no `Debug`.
 #[derive(Clone)]
 pub struct ServerConfig {
     /// The realm of the long-term credentials (RFC 8489 §9.2).
     pub realm: String,
-    /// UDP addresses to listen on; port 0 binds any free one.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen; port 0 binds any free one.
+    pub listen: Vec<Listen>,
+    /// What TLS and DTLS clients are shown, renewed while the server runs; `None` serves neither.
+    pub tls: Option<watch::Receiver<Arc<TlsTerms>>>,
     /// Arbiters, and so listening sockets per address. At least 1.
     pub workers: usize,
     /// The SOFTWARE attribute of authenticated answers; `None` sends none.
@@ -39,6 +46,32 @@ pub struct ServerConfig {
     pub rfc5766_channel_numbers: bool,
 }
 
+/// Where clients arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// What is spoken there. A TCP socket tells TLS from plain by the first bytes of a connection,
+    /// and a UDP socket DTLS from plain by those of a datagram, wherever there is a certificate.
+    pub protocol: TransportProtocol,
+    /// The address; port 0 is any free one.
+    pub address: SocketAddr,
+    /// The sources whose PROXY protocol header is believed, on a listener that expects one of each
+    /// client.
+    pub proxy: Option<Vec<IpNet>>,
+}
+
+impl Listen {
+    /// A listener that clients reach by themselves.
+    pub fn direct(protocol: TransportProtocol, address: SocketAddr) -> Listen {
+        Listen { protocol, address, proxy: None }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.protocol, self.address)
+    }
+}
+
 /// Where relayed transport addresses come from.
 #[derive(Clone, Debug)]
 pub struct RelayConfig {
@@ -46,8 +79,10 @@ pub struct RelayConfig {
     pub addresses: Vec<IpAddr>,
     /// `(private, public)` pairs of a 1:1 NAT: XOR-RELAYED-ADDRESS names the public one.
     pub external: Vec<(IpAddr, IpAddr)>,
-    /// The ports to lease.
+    /// The ports to lease, on each address once for UDP and once for TCP.
     pub ports: RangeInclusive<u16>,
+    /// Whether TCP is relayed for clients that come by TCP or TLS (RFC 6062).
+    pub tcp: bool,
     /// The network device relay sockets are bound to.
     pub device: Option<String>,
 }
@@ -98,4 +133,18 @@ pub struct Limits {
     /// Unauthenticated answers (401, 438, Binding) to one source address in a second; what is over
     /// stays unanswered. 0 = no limit.
     pub unauthenticated_answers_per_second: u32,
+    /// Connections of one TCP listening socket; a further one is closed at once.
+    pub connections_per_listener: usize,
+    /// Those of them whose client has proved nothing yet. A UDP socket has as many such DTLS
+    /// sessions besides; of all of its DTLS sessions there are `sessions_per_listener`.
+    pub unproved_connections_per_listener: usize,
+    /// Those of them from one source address.
+    pub unproved_connections_per_source: usize,
+    /// What a client has from the first byte to its first good request: PROXY header, TLS or DTLS
+    /// handshake and challenge included. Also what a message may take from its first byte to its
+    /// last.
+    pub connection_setup: Duration,
+    /// Bytes that wait for a client which does not keep up; beyond them its oldest media is
+    /// dropped.
+    pub stream_buffer: usize,
 }

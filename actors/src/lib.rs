@@ -9,13 +9,17 @@ pub mod authenticator;
 mod clients;
 pub mod clock;
 pub mod config;
+pub mod connection_broker;
 pub mod counters;
 pub mod listener;
+pub mod peer_connection;
+mod places;
 pub mod port_allocator;
 pub mod server;
 pub mod session;
 pub mod socket;
 pub mod supervision;
+pub mod tls;
 pub mod transport;
 pub mod usage;
 

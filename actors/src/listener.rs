@@ -18,7 +18,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use slog::{Logger, debug, error, info, warn};
 use smallvec::SmallVec;
-use sterna_proto::address::{FiveTuple, ServerReflexive, TransportProtocol};
+use sterna_proto::address::{FiveTuple, ServerReflexive};
 use sterna_proto::drops::DropReason;
 use sterna_proto::first_contact::FirstContact;
 use sterna_proto::limiter::SourceLimiter;
@@ -88,6 +88,8 @@ pub struct ReadListener;
 /// How many clients a listener has, and what it has dropped.
 #[derive(Clone, Debug, MessageResponse)]
 pub struct ListenerCounters {
+    /// Connections, those of clients without a session included.
+    pub connections: usize,
     /// Sessions, with and without allocation.
     pub sessions: usize,
     /// Allocations.
@@ -315,8 +317,10 @@ impl Handler<ReadListener> for ListenerActor {
     type Result = ListenerCounters;
 
     fn handle(&mut self, _: ReadListener, _: &mut Context<Self>) -> ListenerCounters {
+        self.drops.add(&self.socket.take_drops());
         let has_allocation = |client: &&Client| client.allocation.is_some();
         ListenerCounters {
+            connections: self.socket.connections(),
             sessions: self.clients.len(),
             allocations: self.clients.iter().filter(has_allocation).count(),
             drops: self.drops.clone(),
@@ -353,6 +357,7 @@ impl ListenerActor {
         let scratch = self.scratch.clone();
         let mut batch = scratch.borrow_mut();
         for _ in 0..BATCHES_AT_ONE_WAKE {
+            self.end_those_who_left();
             match self.socket.poll_receive(task, &mut batch) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(_)) => self.take_batch(&batch, ctx),
@@ -363,20 +368,20 @@ impl ListenerActor {
         true
     }
 
+    fn end_those_who_left(&mut self) {
+        while let Some(five_tuple) = self.socket.take_left() {
+            if let Some(client) = self.clients.leave(&five_tuple) {
+                client.session.do_send(EndSession);
+            }
+        }
+    }
+
     /// Sorts a batch: requests are served one by one, data waits in a group for each client.
     fn take_batch(&mut self, batch: &ReceiveBatch, ctx: &mut Context<Self>) {
         let now = clock::now();
         let mut members: SmallVec<[Option<usize>; BATCH]> = SmallVec::new();
         for (received, bytes) in batch.iter() {
-            let five_tuple = FiveTuple {
-                client: received.from,
-                server: match received.to {
-                    Some(ip) => SocketAddr::new(ip, self.local.port()),
-                    None => self.local,
-                },
-                protocol: TransportProtocol::Udp,
-            };
-            members.push(self.sort(five_tuple, bytes, now, ctx));
+            members.push(self.sort(received.five_tuple(self.local), bytes, now, ctx));
         }
         for (group, (received, bytes)) in members.iter().zip(batch.iter()) {
             let group = group.and_then(|group| self.groups.get_mut(group));
@@ -484,7 +489,11 @@ impl ListenerActor {
     }
 
     fn answer_stateless(&mut self, five_tuple: FiveTuple, now: Instant) {
-        if !self.limiter.allow(five_tuple.client.ip(), now) {
+        // The limit keeps answers from those who have asked nothing. A stream's client would also
+        // wait for ever: it sends nothing twice.
+        if five_tuple.protocol.source_may_be_forged()
+            && !self.limiter.allow(five_tuple.client.ip(), now)
+        {
             return self.drops.count(DropReason::RateLimited);
         }
         let sent = self.socket.answer(five_tuple, &self.answer);
@@ -521,13 +530,14 @@ impl ListenerActor {
             group: None,
             session_over: false,
             restart_due: false,
+            left: false,
         })
     }
 
     fn spawn_session(
         &self,
         id: SessionId,
-        transport: Arc<dyn ClientTransport>,
+        transport: Rc<dyn ClientTransport>,
         allocation: Option<AllocationHandle>,
         ctx: &mut Context<Self>,
     ) -> Addr<SessionActor> {
@@ -565,7 +575,7 @@ impl ListenerActor {
         let allocation =
             client.allocation.as_ref().map(|(_, allocation)| AllocationHandle::of(allocation));
         let session = self.spawn_session(id, client.transport.clone(), allocation, ctx);
-        if self.closing.is_some() {
+        if self.closing.is_some() || client.left {
             session.do_send(EndSession);
         }
         if let Some(client) = self.clients.get_mut(key) {
@@ -596,6 +606,7 @@ impl ListenerActor {
         let Some((_, allocation)) = &client.allocation else { return self.clients.remove(key) };
         allocation.do_send(EndAllocation(match self.closing {
             Some(_) => EndReason::Shutdown,
+            None if client.left => EndReason::ClientLeft,
             None => EndReason::SessionFailed,
         }));
     }
@@ -613,6 +624,7 @@ impl ListenerActor {
 
     /// Logs what has been dropped since the last time.
     fn log_drops(&mut self) {
+        self.drops.add(&self.socket.take_drops());
         if self.drops != self.drops_logged {
             info!(self.log, "packets dropped so far"; "address" => %self.local,
                 self.drops.clone());

@@ -1,6 +1,7 @@
 //! PortAllocator: which relay port belongs to whom.
 //!
-//! - Owns: the free ports of every relay address, the leases given out, the reservations.
+//! - Owns: the free ports of every relay address and transport, the leases given out, the
+//!   reservations.
 //! - Started by: the server, once.
 //! - Hears from: SessionActors that allocate; leases that end, wherever they lived.
 //! - Stops when: the server does.
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use slog::{Logger, debug};
-use sterna_proto::address::{Family, RelayedAddr};
+use sterna_proto::address::{Family, RelayTransport, RelayedAddr};
 use sterna_proto::port_pool::{Parity, PortPool};
 use sterna_proto::stun::ReservationToken;
 
@@ -26,6 +27,8 @@ use crate::supervision::{self, Spent};
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<PortLease, NoPortsLeft>")]
 pub struct LeasePort {
+    /// What is relayed: the ports of UDP and of TCP have nothing to do with each other.
+    pub transport: RelayTransport,
     /// The address family of the relayed transport address.
     pub family: Family,
     /// The relay address to take where it is one of ours and has a port left: the one the client
@@ -59,6 +62,7 @@ pub struct UnknownToken;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct LeaseEnded {
+    transport: RelayTransport,
     address: SocketAddr,
     epoch: u64,
     how: LeaseEnd,
@@ -82,6 +86,7 @@ pub struct Panic;
 /// The right to a relayed transport address. It gives itself back.
 #[derive(Debug)]
 pub struct PortLease {
+    transport: RelayTransport,
     address: RelayedAddr,
     reservation: Option<ReservationToken>,
     epoch: u64,
@@ -111,7 +116,8 @@ impl PortLease {
         reservation: Option<ReservationToken>,
         allocator: Recipient<LeaseEnded>,
     ) -> PortLease {
-        PortLease { address, reservation, epoch: 0, how: LeaseEnd::Free, allocator }
+        let transport = RelayTransport::Udp;
+        PortLease { transport, address, reservation, epoch: 0, how: LeaseEnd::Free, allocator }
     }
 }
 
@@ -119,6 +125,7 @@ impl Drop for PortLease {
     fn drop(&mut self) {
         // A port that cannot be returned because the allocator is gone is nobody's loss.
         self.allocator.do_send(LeaseEnded {
+            transport: self.transport,
             address: self.address.0,
             epoch: self.epoch,
             how: self.how,
@@ -148,6 +155,7 @@ pub struct PortAllocator {
 }
 
 struct Pool {
+    transport: RelayTransport,
     address: IpAddr,
     ports: PortPool,
 }
@@ -187,8 +195,14 @@ impl PortAllocator {
 
     fn fill_pools(&mut self) {
         let ports = &self.ports;
-        let pool = |&address| Pool { address, ports: PortPool::new(ports.clone()) };
-        self.pools = self.addresses.iter().map(pool).collect();
+        let pools = self.addresses.iter().flat_map(|&address| {
+            [RelayTransport::Udp, RelayTransport::Tcp].map(|transport| Pool {
+                transport,
+                address,
+                ports: PortPool::new(ports.clone()),
+            })
+        });
+        self.pools = pools.collect();
     }
 }
 
@@ -213,9 +227,9 @@ impl Handler<LeasePort> for PortAllocator {
         let address = self.take(&wanted).ok_or(NoPortsLeft)?;
         let reservation = match wanted.parity {
             Parity::Any | Parity::Even => None,
-            Parity::EvenWithNext => Some(self.reserve(address, wanted.user, ctx)),
+            Parity::EvenWithNext => Some(self.reserve(&wanted, address, ctx)),
         };
-        Ok(self.lease(address, reservation, ctx))
+        Ok(self.lease(wanted.transport, address, reservation, ctx))
     }
 }
 
@@ -242,7 +256,10 @@ impl Handler<LeaseEnded> for PortAllocator {
         if ended.epoch != self.epoch {
             return;
         }
-        let pool = self.pools.iter_mut().find(|pool| pool.address == ended.address.ip());
+        let pool = self
+            .pools
+            .iter_mut()
+            .find(|pool| pool.transport == ended.transport && pool.address == ended.address.ip());
         let Some(pool) = pool else { return };
         match ended.how {
             LeaseEnd::Free => pool.ports.release(ended.address.port()),
@@ -273,12 +290,15 @@ impl PortAllocator {
     fn take(&mut self, wanted: &LeasePort) -> Option<SocketAddr> {
         let now = clock::now();
         let count = self.pools.len();
-        let preferred = self.pools.iter().position(|pool| pool.address == wanted.prefer);
+        let preferred = self
+            .pools
+            .iter()
+            .position(|pool| pool.transport == wanted.transport && pool.address == wanted.prefer);
         let in_turn = (0..count).map(|step| (self.next + step) % count);
         let order: Vec<usize> = preferred.into_iter().chain(in_turn).collect();
         for index in order {
             let pool = &mut self.pools[index];
-            if Family::of(pool.address) != wanted.family {
+            if pool.transport != wanted.transport || Family::of(pool.address) != wanted.family {
                 continue;
             }
             pool.ports.tick(now);
@@ -294,11 +314,13 @@ impl PortAllocator {
 
     fn lease(
         &self,
+        transport: RelayTransport,
         address: SocketAddr,
         reservation: Option<ReservationToken>,
         ctx: &mut Context<Self>,
     ) -> PortLease {
         PortLease {
+            transport,
             address: RelayedAddr(address),
             reservation,
             epoch: self.epoch,
@@ -310,15 +332,16 @@ impl PortAllocator {
     /// Holds the port above `even`, which the pool has taken with it, for whoever shows the token.
     fn reserve(
         &mut self,
+        wanted: &LeasePort,
         even: SocketAddr,
-        user: Arc<str>,
         ctx: &mut Context<Self>,
     ) -> ReservationToken {
         let odd = SocketAddr::new(even.ip(), even.port() | 1);
-        let lease = self.lease(odd, None, ctx);
+        let lease = self.lease(wanted.transport, odd, None, ctx);
         let expires = clock::now() + self.hold_reservation;
         // Unguessable, since whoever shows it gets the port.
         let token = ReservationToken(rand::random());
+        let user = wanted.user.clone();
         self.reservations.insert(token, Reservation { lease, user, expires });
         if !self.sweep_armed {
             self.arm_sweep(self.hold_reservation, ctx);

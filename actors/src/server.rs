@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{Logger, info, warn};
 use socket2::Socket;
+use sterna_proto::address::TransportProtocol;
 use sterna_proto::allocation::Terms;
 use sterna_proto::guard::Guard;
 use sterna_proto::limiter::SourceLimiter;
@@ -22,15 +23,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::authenticator::{Authenticator, CredentialSources};
 use crate::clock;
-use crate::config::ServerConfig;
+use crate::config::{Listen, ServerConfig};
+use crate::connection_broker::ConnectionBroker;
 use crate::listener::{ListenerActor, ListenerSeed, Shutdown};
+use crate::places::{Bound, Carrier, Place};
 use crate::port_allocator::PortAllocator;
 use crate::session::SessionNeighbours;
 use crate::socket::{
-    BindError, ListenOptions, ReceiveBatch, RelayOptions, UdpListenSocket, UdpRelaySockets,
+    BindError, KernelRelaySockets, ProxiedListenSocket, ReceiveBatch, RelayOptions,
+    StreamListenSocket, StreamTerms, UdpListenSocket,
 };
 use crate::supervision::Spent;
-use crate::transport::RelaySockets;
+use crate::transport::{ListenSocket, RelaySockets};
 
 /// Why the server did not start. Nothing of it is left running.
 #[derive(Debug)]
@@ -46,6 +50,13 @@ pub enum StartError {
     },
     /// An arbiter did not take its socket.
     Arbiter(io::Error),
+    /// DTLS is asked for and cannot be served.
+    Dtls {
+        /// The listener that asks for it.
+        listen: Listen,
+        /// What is missing.
+        cause: String,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -56,6 +67,7 @@ impl fmt::Display for StartError {
                 write!(f, "cannot relay from {address}: {cause}")
             }
             StartError::Arbiter(cause) => write!(f, "cannot start an arbiter: {cause}"),
+            StartError::Dtls { listen, cause } => write!(f, "cannot serve {listen}: {cause}"),
         }
     }
 }
@@ -70,8 +82,9 @@ impl From<BindError> for StartError {
 
 /// A running server.
 pub struct Server {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Listen>,
     ports: Addr<PortAllocator>,
+    connections: Addr<ConnectionBroker>,
     listeners: Vec<Addr<ListenerActor>>,
     arbiters: Vec<Arbiter>,
     spent: mpsc::Receiver<Spent>,
@@ -86,6 +99,7 @@ struct Shared {
     allocation_terms: Arc<Terms>,
     relay_sockets: Arc<dyn RelaySockets>,
     ports: Addr<PortAllocator>,
+    connections: Addr<ConnectionBroker>,
     started: Instant,
     spent: mpsc::Sender<Spent>,
     log: Logger,
@@ -100,8 +114,10 @@ impl Server {
     pub async fn start(config: ServerConfig, log: Logger) -> Result<Server, StartError> {
         let relay_options = RelayOptions { device: config.relay.device.clone() };
         check_relay_addresses(&config, &relay_options)?;
-        let sockets = bind_listeners(&config)?;
-        let addresses: Vec<SocketAddr> = sockets.iter().map(|(address, _)| *address).collect();
+        check_dtls(&config)?;
+        let bound = bind_listeners(&config)?;
+        let addresses: Vec<Listen> =
+            bound.iter().flat_map(|bound| bound.listen.iter().cloned()).collect();
         let (spent, spent_receiver) = mpsc::channel(SPENT_MAX);
         let ports = PortAllocator::start(
             config.relay.addresses.clone(),
@@ -110,11 +126,13 @@ impl Server {
             log.clone(),
             tell_spent(&spent),
         );
+        let connections = ConnectionBroker::start(log.clone(), tell_spent(&spent));
         let shared = Shared {
             session_terms: Arc::new(session_terms(&config)),
             allocation_terms: Arc::new(allocation_terms(&config, &addresses)),
-            relay_sockets: Arc::new(UdpRelaySockets::new(relay_options)),
+            relay_sockets: Arc::new(KernelRelaySockets::new(relay_options)),
             ports: ports.clone(),
+            connections: connections.clone(),
             started: clock::now(),
             spent,
             log: log.clone(),
@@ -123,14 +141,15 @@ impl Server {
         let mut server = Server {
             addresses,
             ports,
+            connections,
             listeners: Vec::new(),
             arbiters: Vec::new(),
             spent: spent_receiver,
             log,
         };
-        server.start_arbiters(shared, sockets).await?;
-        for address in &server.addresses {
-            info!(server.log, "listening"; "url" => format!("udp://{address}"));
+        server.start_arbiters(shared, bound).await?;
+        for listen in &server.addresses {
+            info!(server.log, "listening"; "url" => %listen);
         }
         Ok(server)
     }
@@ -139,13 +158,13 @@ impl Server {
     async fn start_arbiters(
         &mut self,
         shared: Shared,
-        sockets: Vec<(SocketAddr, Vec<Socket>)>,
+        bound: Vec<Bound>,
     ) -> Result<(), StartError> {
-        let mut by_worker: Vec<Vec<Socket>> = Vec::new();
+        let mut by_worker: Vec<Vec<(Carrier, Socket)>> = Vec::new();
         by_worker.resize_with(shared.config.workers, Vec::new);
-        for (_, of_address) in sockets {
-            for (worker, socket) in by_worker.iter_mut().zip(of_address) {
-                worker.push(socket);
+        for of_address in bound {
+            for (worker, socket) in by_worker.iter_mut().zip(of_address.sockets) {
+                worker.push((of_address.carrier.clone(), socket));
             }
         }
         let mut number = 0;
@@ -172,8 +191,8 @@ impl Server {
         Ok(())
     }
 
-    /// The addresses listened on, with their real ports.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    /// Where clients arrive, with the real ports.
+    pub fn addresses(&self) -> &[Listen] {
         &self.addresses
     }
 
@@ -185,6 +204,11 @@ impl Server {
     /// The PortAllocator.
     pub fn port_allocator(&self) -> &Addr<PortAllocator> {
         &self.ports
+    }
+
+    /// The ConnectionBroker.
+    pub fn connection_broker(&self) -> &Addr<ConnectionBroker> {
+        &self.connections
     }
 
     /// Waits until an actor that the server cannot do without keeps failing. Pending for ever
@@ -243,7 +267,7 @@ impl Server {
 fn start_listeners(
     shared: &Shared,
     first: u16,
-    sockets: Vec<Socket>,
+    sockets: Vec<(Carrier, Socket)>,
 ) -> io::Result<Vec<Addr<ListenerActor>>> {
     let config = &shared.config;
     let authenticator = Authenticator::start(
@@ -253,10 +277,10 @@ fn start_listeners(
     );
     let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
     let mut listeners = Vec::new();
-    for (number, socket) in (first..).zip(sockets) {
+    for (number, (carrier, socket)) in (first..).zip(sockets) {
         let seed = ListenerSeed {
             number,
-            socket: Box::new(UdpListenSocket::watch(socket)?),
+            socket: listen_socket(shared, carrier, socket)?,
             scratch: scratch.clone(),
             limiter: SourceLimiter::new(
                 config.limits.unauthenticated_answers_per_second,
@@ -269,6 +293,8 @@ fn start_listeners(
             find_keys: authenticator.clone().recipient(),
             lease_port: shared.ports.clone().recipient(),
             claim_reservation: shared.ports.clone().recipient(),
+            name_connection: shared.connections.clone().recipient(),
+            find_connection: shared.connections.clone().recipient(),
             start_allocation: listener.clone().recipient(),
             dropped: listener.clone().recipient(),
             relay_sockets: shared.relay_sockets.clone(),
@@ -282,28 +308,54 @@ fn start_listeners(
     Ok(listeners)
 }
 
-/// A socket on every address for every worker; all are bound before anything starts.
-fn bind_listeners(config: &ServerConfig) -> Result<Vec<(SocketAddr, Vec<Socket>)>, StartError> {
-    let options = ListenOptions { share_port: config.workers > 1 };
-    let mut bound = Vec::new();
-    for &address in &config.listen {
-        // Sockets that share a port also share it with another process of the same user, which
-        // would take half of the clients: one that shares nothing tells whether the address is
-        // free.
-        let alone = UdpListenSocket::bind(address, ListenOptions { share_port: false })?;
-        let local = alone.local_addr().ok().and_then(|local| local.as_socket());
-        let address = local.unwrap_or(address);
-        let sockets = if options.share_port {
-            drop(alone);
-            (0..config.workers)
-                .map(|_| UdpListenSocket::bind(address, options))
-                .collect::<Result<Vec<Socket>, BindError>>()?
-        } else {
-            vec![alone]
-        };
-        bound.push((address, sockets));
+/// The socket as its listener sees it: PROXY protocol headers are taken off first, then what
+/// encrypts.
+fn listen_socket(
+    shared: &Shared,
+    carrier: Carrier,
+    socket: Socket,
+) -> io::Result<Box<dyn ListenSocket>> {
+    let (limits, tls) = (shared.config.limits.clone(), shared.config.tls.clone());
+    let log = shared.log.clone();
+    match carrier {
+        Carrier::Streams { proxy } => {
+            let terms = StreamTerms { limits, proxy, tls, log };
+            Ok(Box::new(StreamListenSocket::watch(socket, terms)?))
+        }
+        Carrier::Datagrams { proxy } => {
+            let mut socket: Box<dyn ListenSocket> = Box::new(UdpListenSocket::watch(socket)?);
+            if let Some(trusted) = proxy {
+                socket = Box::new(ProxiedListenSocket::new(socket, trusted));
+            }
+            #[cfg(feature = "dtls")]
+            if let Some(terms) = tls {
+                socket = Box::new(crate::socket::DtlsListenSocket::new(socket, terms, limits, log));
+            }
+            Ok(socket)
+        }
     }
-    Ok(bound)
+}
+
+/// A certificate that DTLS cannot be served with is found at start where `dtls://` is asked for.
+fn check_dtls(config: &ServerConfig) -> Result<(), StartError> {
+    let asks = |listen: &&Listen| listen.protocol == TransportProtocol::Dtls;
+    let Some(listen) = config.listen.iter().find(asks) else { return Ok(()) };
+    let refused = |cause: String| StartError::Dtls { listen: listen.clone(), cause };
+    #[cfg(feature = "dtls")]
+    {
+        let terms = config.tls.as_ref().ok_or_else(|| refused("no certificate".to_owned()))?;
+        let checked = crate::socket::IdentityError::check(&terms.borrow().datagrams);
+        checked.map_err(|cause| refused(cause.to_string()))
+    }
+    #[cfg(not(feature = "dtls"))]
+    Err(refused("this program was built without DTLS".to_owned()))
+}
+
+/// A socket on every address for every worker; all are bound before anything starts.
+fn bind_listeners(config: &ServerConfig) -> Result<Vec<Bound>, StartError> {
+    let places = Place::all(&config.listen)?;
+    let bound = places.into_iter().map(|place| place.bind(config.workers));
+    bound.collect::<Result<_, BindError>>().map_err(StartError::from)
 }
 
 /// A relay address that is not this machine's, or a device that does not exist, is found at start
@@ -338,6 +390,7 @@ fn session_terms(config: &ServerConfig) -> SessionTerms {
         offer: Offer {
             v4: has(true),
             v6: has(false),
+            tcp: config.relay.tcp,
             dont_fragment: true,
             channel_numbers: match config.rfc5766_channel_numbers {
                 true => ChannelNumbers::Rfc5766,
@@ -348,13 +401,14 @@ fn session_terms(config: &ServerConfig) -> SessionTerms {
     }
 }
 
-fn allocation_terms(config: &ServerConfig, listening: &[SocketAddr]) -> Terms {
+fn allocation_terms(config: &ServerConfig, listening: &[Listen]) -> Terms {
     let relay =
         RelayAddresses { ips: config.relay.addresses.clone(), ports: config.relay.ports.clone() };
     Terms {
         lifetimes: config.lifetimes,
         permissions_max: config.limits.permissions_per_allocation,
         channels_max: config.limits.channels_per_allocation,
+        connections_max: CONNECTIONS_PER_ALLOCATION,
         rules: PeerRules::new(
             config.peers.allow.clone(),
             config.peers.deny.clone(),
@@ -367,9 +421,9 @@ fn allocation_terms(config: &ServerConfig, listening: &[SocketAddr]) -> Terms {
 
 /// The listening addresses as a peer could name them: a wildcard is every address of the machine
 /// that is known here.
-fn own_addresses(config: &ServerConfig, listening: &[SocketAddr]) -> Vec<SocketAddr> {
+fn own_addresses(config: &ServerConfig, listening: &[Listen]) -> Vec<SocketAddr> {
     let mut own = Vec::new();
-    for &address in listening {
+    for &Listen { address, .. } in listening {
         own.push(address);
         if address.ip().is_unspecified() {
             let of_family = |ip: &&IpAddr| ip.is_ipv4() == address.is_ipv4();
@@ -391,6 +445,10 @@ pub const STOP_WITHIN: Duration = Duration::from_millis(1200);
 
 /// How long a stop waits after that for the arbiters' threads.
 pub const JOIN_WITHIN: Duration = Duration::from_millis(150);
+
+/// TCP connections of one allocation with its peers; a further Connect is answered 508, a further
+/// peer's connection is closed.
+const CONNECTIONS_PER_ALLOCATION: usize = 64;
 
 /// Failures that wait to be heard of.
 const SPENT_MAX: usize = 4;

@@ -6,10 +6,11 @@
 //! - Stops when: its client could not prove who it is, or has had no allocation for a while.
 //! - If it panics: its listener starts another, attached to the living allocation.
 
+mod gathering;
+
 use std::fmt;
 use std::future::Future;
-use std::io;
-use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,25 +18,28 @@ use actix::prelude::*;
 use bytes::Bytes;
 use slog::{Logger, debug, info};
 use smallvec::SmallVec;
-use sterna_proto::address::{Family, RelayedAddr, ServerReflexive};
-use sterna_proto::allocation::{Allocation, Refreshed, Relay, Relays, Terms};
+use sterna_proto::allocation::{Allocation, ConnectionBindError, Refreshed, Terms};
 use sterna_proto::drops::DropReason;
 use sterna_proto::guard::Claim;
-use sterna_proto::port_pool::Parity;
-use sterna_proto::request::{AllocateRequest, Families, PortWish, Request};
-use sterna_proto::session::{Allocated, FoundKeys, Outcome, Owner, Session, SessionTerms, Step};
-use sterna_proto::stun::{ErrorCode, ReservationToken};
+use sterna_proto::request::{AllocateRequest, ConnectRequest, Request};
+use sterna_proto::session::{FoundKeys, Outcome, Owner, Session, SessionTerms, Step};
+use sterna_proto::stun::{ConnectionId, ErrorCode};
 
 use crate::allocation::{
-    AllocationSeed, Attach, Attachment, BindChannel, CreatePermission, Refresh,
+    AllocationSeed, Attach, Attachment, BindChannel, Connect, CreatePermission, Refresh,
+    TakePeerConnection,
 };
 use crate::authenticator::FindKeys;
 use crate::clock;
+use crate::connection_broker::{FindConnection, NameConnection};
 use crate::counters::DropCounters;
 use crate::listener::{SessionDropped, StartAllocation};
-use crate::port_allocator::{ClaimReservation, LeasePort, PortLease};
-use crate::transport::{ClientTransport, Frame, RelaySocket, RelaySockets};
+use crate::peer_connection::PeerConnection;
+use crate::port_allocator::{ClaimReservation, LeasePort};
+use crate::transport::{ClientTransport, Frame, RelaySockets};
 use crate::usage::OneLine;
+
+use gathering::{Gathered, Gathering};
 
 /// A request of the client, as it came off the wire.
 #[derive(Clone, Debug, Message)]
@@ -86,6 +90,8 @@ pub struct AllocationHandle {
     pub create_permission: Recipient<CreatePermission>,
     /// Serves ChannelBind.
     pub bind_channel: Recipient<BindChannel>,
+    /// Serves Connect.
+    pub connect: Recipient<Connect>,
 }
 
 impl AllocationHandle {
@@ -96,13 +102,15 @@ impl AllocationHandle {
             + Handler<Attach>
             + Handler<Refresh>
             + Handler<CreatePermission>
-            + Handler<BindChannel>,
+            + Handler<BindChannel>
+            + Handler<Connect>,
     {
         AllocationHandle {
             attach: address.clone().recipient(),
             refresh: address.clone().recipient(),
             create_permission: address.clone().recipient(),
             bind_channel: address.clone().recipient(),
+            connect: address.clone().recipient(),
         }
     }
 }
@@ -116,6 +124,10 @@ pub struct SessionNeighbours {
     pub lease_port: Recipient<LeasePort>,
     /// Hands out reserved ports.
     pub claim_reservation: Recipient<ClaimReservation>,
+    /// Names the TCP connections of its allocation.
+    pub name_connection: Recipient<NameConnection>,
+    /// Finds those of other sessions' allocations.
+    pub find_connection: Recipient<FindConnection>,
     /// Starts the allocation.
     pub start_allocation: Recipient<StartAllocation>,
     /// Is told of what was dropped.
@@ -132,7 +144,7 @@ pub struct SessionNeighbours {
 pub struct SessionActor {
     id: SessionId,
     core: Session,
-    client: Arc<dyn ClientTransport>,
+    client: Rc<dyn ClientTransport>,
     allocation: Option<AllocationHandle>,
     neighbours: Arc<SessionNeighbours>,
     drops: DropCounters,
@@ -146,16 +158,16 @@ impl SessionActor {
     /// session has left.
     pub fn new(
         id: SessionId,
-        client: Arc<dyn ClientTransport>,
+        client: Rc<dyn ClientTransport>,
         allocation: Option<AllocationHandle>,
         neighbours: Arc<SessionNeighbours>,
         log: Logger,
     ) -> SessionActor {
-        let server_reflexive = ServerReflexive(client.five_tuple().client);
+        let five_tuple = client.five_tuple();
         let terms = neighbours.session_terms.clone();
         SessionActor {
             id,
-            core: Session::new(terms, server_reflexive, clock::now()),
+            core: Session::new(terms, five_tuple, clock::now()),
             client,
             allocation,
             neighbours,
@@ -272,6 +284,10 @@ impl SessionActor {
     fn perform(&mut self, request: Request, ctx: &mut Context<Self>) {
         match (request, self.allocation.clone()) {
             (Request::Allocate(request), _) => self.allocate(request, ctx),
+            (Request::ConnectionBind(request), _) => self.bind_connection(request.id, ctx),
+            (Request::Connect(request), Some(allocation)) => {
+                self.connect(request, &allocation, ctx);
+            }
             (_, None) => self.conclude(Outcome::Refused(ErrorCode::AllocationMismatch), ctx),
             (Request::Refresh(request), Some(allocation)) => {
                 let asked = allocation.refresh.send(Refresh(request));
@@ -312,6 +328,60 @@ impl SessionActor {
         }
     }
 
+    /// Asks for a connection to a peer, and serves other requests while the peer is called.
+    fn connect(
+        &mut self,
+        ConnectRequest { peer }: ConnectRequest,
+        allocation: &AllocationHandle,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(aside) = self.core.set_aside() else { return };
+        let asked = allocation.connect.send(Connect { peer });
+        self.spawn(asked, ctx, move |actor, connected, _| {
+            let outcome = match connected {
+                Ok(Ok(id)) => Outcome::Connected(id),
+                Ok(Err(error)) => Outcome::Refused(error.code()),
+                Err(_) => Outcome::Refused(ErrorCode::AllocationMismatch),
+            };
+            actor.log_refusal(&outcome);
+            let reply = actor.core.resume(aside, &outcome, clock::now());
+            actor.reply(&reply);
+        });
+    }
+
+    /// Fetches the peer's connection from the allocation that has it, and makes the client's
+    /// connection its other end.
+    fn bind_connection(&mut self, id: ConnectionId, ctx: &mut Context<Self>) {
+        let Some(user) = self.core.owner().map(|owner| owner.username.clone()) else {
+            return self.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
+        };
+        let found = self.neighbours.find_connection.send(FindConnection(id));
+        let taken = async move {
+            let found = found.await.map_err(|_| ErrorCode::ServerError)?;
+            let not_pending = ConnectionBindError::NotPending.code();
+            let allocation = found.ok_or(not_pending)?;
+            let taken = allocation.send(TakePeerConnection { id, user }).await;
+            // Its silence means that the allocation has ended.
+            taken.map_err(|_| not_pending)?.map_err(|error| error.code())
+        };
+        self.spawn(taken, ctx, |actor, taken, ctx| match taken {
+            Ok(peer) => actor.join(peer, ctx),
+            Err(code) => actor.conclude(Outcome::Refused(code), ctx),
+        });
+    }
+
+    /// Answers ConnectionBind. No message comes over this connection any more, so that the session
+    /// is over; the connection lives on without it.
+    fn join(&mut self, peer: PeerConnection, ctx: &mut Context<Self>) {
+        let reply = self.core.compose(&Outcome::ConnectionBound);
+        self.core.conclude(reply.clone(), clock::now());
+        self.reply(&reply);
+        if self.client.join(peer).is_err() {
+            debug!(self.log, "the client has left before its data"; "session" => %self.id);
+        }
+        ctx.stop();
+    }
+
     /// Gathers ports and sockets, then asks the listener to start the allocation.
     fn allocate(&mut self, request: AllocateRequest, ctx: &mut Context<Self>) {
         let Some(owner) = self.core.owner().cloned() else {
@@ -320,6 +390,7 @@ impl SessionActor {
         let lifetime = self.neighbours.allocation_terms.lifetimes.grant(request.lifetime);
         let gathering = Gathering {
             neighbours: self.neighbours.clone(),
+            transport: request.transport,
             prefer: self.client.five_tuple().server.ip(),
             user: owner.username.clone(),
         };
@@ -345,12 +416,16 @@ impl SessionActor {
         let Some(answered) = self.core.answered(reply.clone(), now) else {
             return self.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
         };
-        let (leases, sockets) = gathered.ports.into_iter().unzip();
+        let ends = gathered.ends(&self.neighbours.name_connection);
         let seed = AllocationSeed {
-            core: Allocation::new(terms, relays, lifetime, now),
+            core: match &ends.tcp {
+                None => Allocation::new(terms, relays, lifetime, now),
+                Some(_) => Allocation::new_tcp(terms, relays, lifetime, now),
+            },
             offer: self.neighbours.session_terms.offer,
-            sockets,
-            leases,
+            sockets: ends.sockets,
+            tcp: ends.tcp,
+            leases: ends.leases,
             realm: self.neighbours.session_terms.guard.realm().into(),
             owner,
             answered,
@@ -386,14 +461,18 @@ impl SessionActor {
     }
 
     fn conclude(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
-        if let Outcome::Refused(code) = &outcome {
+        self.log_refusal(&outcome);
+        let reply = self.core.compose(&outcome);
+        self.conclude_with(reply, ctx);
+    }
+
+    fn log_refusal(&self, outcome: &Outcome) {
+        if let Outcome::Refused(code) = outcome {
             let username = self.core.owner().map_or("", |owner| &owner.username);
             info!(self.log, "session {}: refused: {} {}", self.id, code.number(), code.reason();
                 "session" => %self.id, "code" => code.number(),
                 "username" => %OneLine(username));
         }
-        let reply = self.core.compose(&outcome);
-        self.conclude_with(reply, ctx);
     }
 
     fn conclude_with(&mut self, reply: Bytes, ctx: &mut Context<Self>) {
@@ -453,128 +532,5 @@ impl SessionActor {
     }
 }
 
-/// Ports and sockets in the making.
-struct Gathering {
-    neighbours: Arc<SessionNeighbours>,
-    prefer: IpAddr,
-    user: Arc<str>,
-}
-
-/// Ports and sockets of an allocation that can be started.
-struct Gathered {
-    ports: SmallVec<[(PortLease, Box<dyn RelaySocket>); 2]>,
-    missing: Option<(Family, ErrorCode)>,
-}
-
-impl Gathering {
-    async fn gather(self, request: AllocateRequest) -> Result<Gathered, ErrorCode> {
-        let mut gathered = Gathered { ports: SmallVec::new(), missing: None };
-        if let PortWish::Reserved(token) = request.port {
-            gathered.ports.push(self.claim(token).await?);
-            return Ok(gathered);
-        }
-        let parity = match request.port {
-            PortWish::Any | PortWish::Reserved(_) => Parity::Any,
-            PortWish::Even => Parity::Even,
-            PortWish::EvenAndReserve => Parity::EvenWithNext,
-        };
-        let families: &[Family] = match request.families {
-            Families::One(Family::V4) | Families::AsReserved => &[Family::V4],
-            Families::One(Family::V6) => &[Family::V6],
-            Families::Both => &[Family::V4, Family::V6],
-            Families::Half(family) => {
-                let other = (family.other(), ErrorCode::AddressFamilyNotSupported);
-                gathered.missing = Some(other);
-                if family == Family::V4 { &[Family::V4] } else { &[Family::V6] }
-            }
-        };
-        for &family in families {
-            match self.lease(family, parity).await {
-                Ok(port) => gathered.ports.push(port),
-                //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
-                //# If the server can partially meet the request, i.e., if it can only
-                //# allocate one relayed transport address of a specific address
-                //# type, then it includes ADDRESS-ERROR-CODE attribute in the
-                //# success response to inform the client the reason for partial
-                //# failure of the request.
-                Err(code) => gathered.missing = Some((family, code)),
-            }
-        }
-        match gathered.missing {
-            Some((_, code)) if gathered.ports.is_empty() => Err(code),
-            _ => Ok(gathered),
-        }
-    }
-
-    async fn claim(
-        &self,
-        token: ReservationToken,
-    ) -> Result<(PortLease, Box<dyn RelaySocket>), ErrorCode> {
-        let claim = ClaimReservation { token, user: self.user.clone() };
-        let claimed = self.neighbours.claim_reservation.send(claim).await;
-        //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
-        //# If
-        //# the token is not valid for some reason, the server rejects the
-        //# request with a 508 (Insufficient Capacity) error.
-        let lease = claimed
-            .map_err(|_| ErrorCode::ServerError)?
-            .map_err(|_| ErrorCode::InsufficientCapacity)?;
-        match self.neighbours.relay_sockets.bind(lease.address()) {
-            Ok(socket) => Ok((lease, socket)),
-            Err(_) => {
-                lease.held_elsewhere();
-                Err(ErrorCode::InsufficientCapacity)
-            }
-        }
-    }
-
-    /// Leases ports until one can be bound: another program may hold those that are free for us.
-    async fn lease(
-        &self,
-        family: Family,
-        parity: Parity,
-    ) -> Result<(PortLease, Box<dyn RelaySocket>), ErrorCode> {
-        for _ in 0..BIND_ATTEMPTS {
-            let wanted = LeasePort { family, prefer: self.prefer, parity, user: self.user.clone() };
-            let leased = self.neighbours.lease_port.send(wanted).await;
-            let lease = leased
-                .map_err(|_| ErrorCode::ServerError)?
-                .map_err(|_| ErrorCode::InsufficientCapacity)?;
-            match self.neighbours.relay_sockets.bind(lease.address()) {
-                Ok(socket) => return Ok((lease, socket)),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => lease.held_elsewhere(),
-                Err(_) => return Err(ErrorCode::InsufficientCapacity),
-            }
-        }
-        Err(ErrorCode::InsufficientCapacity)
-    }
-}
-
-impl Gathered {
-    fn relays(&self, terms: &Terms) -> Relays {
-        let relay = |family| {
-            let mut addresses = self.ports.iter().map(|(lease, _)| lease.address());
-            let relayed = addresses.find(|address| Family::of(address.0.ip()) == family)?;
-            Some(Relay { relayed, advertised: terms.rules.external().advertise(relayed) })
-        };
-        Relays { v4: relay(Family::V4), v6: relay(Family::V6) }
-    }
-
-    fn allocated(&self, relays: &Relays, lifetime: Duration) -> Allocated {
-        let relays = [&relays.v4, &relays.v6];
-        let relayed: SmallVec<[RelayedAddr; 2]> =
-            relays.into_iter().flatten().map(|relay| relay.advertised).collect();
-        Allocated {
-            relayed,
-            lifetime,
-            reservation: self.ports.iter().find_map(|(lease, _)| lease.reservation()),
-            missing: self.missing,
-        }
-    }
-}
-
 /// Requests of one client that wait; its retransmissions stand in for what finds no room.
 const MAILBOX: usize = 16;
-
-/// Ports tried for one relayed transport address.
-const BIND_ATTEMPTS: usize = 16;

@@ -91,6 +91,14 @@ pub const AUTHENTICATOR: Rule = Rule {
     then: Then::StopServer,
 };
 
+/// The names of TCP connections: the table stays, the connections live on.
+pub const CONNECTION_BROKER: Rule = Rule {
+    actor: "ConnectionBroker",
+    on_panic: OnPanic::HealInPlace,
+    budget: Budget { restarts: 5, within: TEN_SECONDS },
+    then: Then::StopServer,
+};
+
 /// A client's conversation: another one is attached to the living allocation.
 pub const SESSION: Rule = Rule {
     actor: "SessionActor",

@@ -4,14 +4,18 @@
 //! script puts what the test plays, and neither SessionActor nor AllocationActor can tell.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use sterna_proto::address::{FiveTuple, PeerAddr, RelayedAddr};
 use sterna_proto::stun::Icmp;
 
+use crate::counters::DropCounters;
+use crate::peer_connection::{PeerConnection, PeerStream};
 use crate::socket::ReceiveBatch;
 
 /// The fields of an IP header that a relay preserves (RFC 8656 §13 to §16).
@@ -40,27 +44,44 @@ impl HeaderFields {
 /// One message for a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// A whole STUN message or ChannelData message.
+    /// A whole STUN message or ChannelData message, without the padding that streams want.
     pub bytes: &'a [u8],
     /// The header fields it is sent with, where the transport has datagrams.
     pub fields: HeaderFields,
+    /// What becomes of it when the client does not keep up.
+    pub kind: FrameKind,
+}
+
+/// What becomes of a frame when the client does not keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    /// It waits for its turn, however long that takes.
+    Control,
+    /// It makes room for later ones: old media is of no use to anybody.
+    Media,
 }
 
 impl<'a> Frame<'a> {
-    /// An answer of the server's own, with the kernel's header fields.
+    /// A message of the server's own, with the kernel's header fields.
     pub fn control(bytes: &'a [u8]) -> Frame<'a> {
-        Frame { bytes, fields: HeaderFields::default() }
+        Frame { bytes, fields: HeaderFields::default(), kind: FrameKind::Control }
+    }
+
+    /// What a peer has sent.
+    pub fn media(bytes: &'a [u8], fields: HeaderFields) -> Frame<'a> {
+        Frame { bytes, fields, kind: FrameKind::Media }
     }
 }
 
 /// What became of frames or datagrams that were handed to a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// Taken by the kernel.
+    /// Taken by the kernel, or by the queue of a stream.
     pub packets: u32,
     /// Bytes of those.
     pub bytes: u64,
-    /// Not taken because the socket's buffer was full.
+    /// Dropped because the socket's buffer or the stream's queue was full: these ones, or older
+    /// ones in their favour.
     pub no_room: u32,
     /// Refused by the kernel for another reason: no route, too large, filtered.
     pub failed: u32,
@@ -76,21 +97,32 @@ impl Sent {
     }
 }
 
-/// The way back to one client. It outlives a restart of the client's session.
-pub trait ClientTransport: Send + Sync {
+/// The way back to one client. It outlives a restart of the client's session, and belongs to the
+/// arbiter of the listener that made it.
+pub trait ClientTransport {
     /// The conversation that this transport carries.
     fn five_tuple(&self) -> FiveTuple;
 
     /// Sends frames in order without blocking.
     fn send(&self, frames: &[Frame<'_>]) -> Sent;
+
+    /// Makes the client's connection one end of a relayed TCP connection, behind all that was sent
+    /// on it before (RFC 6062 §4.4).
+    ///
+    /// # Errors
+    /// Gives the peer's connection back where the client has none, or it is gone.
+    fn join(&self, peer: PeerConnection) -> Result<(), PeerConnection> {
+        Err(peer)
+    }
 }
 
 /// A socket on which clients arrive.
-pub trait ListenSocket: Send {
+pub trait ListenSocket {
     /// The address it is bound to; the port is the real one.
     fn local(&self) -> SocketAddr;
 
-    /// Fills `batch` with what waits. Ready with fewer than a whole batch means drained.
+    /// Fills `batch` with the messages that wait. Of a client that has left, nothing comes before
+    /// [`ListenSocket::take_left`] has named it.
     ///
     /// # Errors
     /// What the kernel says of the socket; the next call may well succeed.
@@ -100,11 +132,27 @@ pub trait ListenSocket: Send {
         batch: &mut ReceiveBatch,
     ) -> Poll<io::Result<usize>>;
 
-    /// The transport of the client that `five_tuple` names.
-    fn transport(&self, five_tuple: FiveTuple) -> Arc<dyn ClientTransport>;
+    /// The next client whose connection is gone. Datagrams have none that could go.
+    fn take_left(&mut self) -> Option<FiveTuple> {
+        None
+    }
 
-    /// Answers one datagram without keeping anything of the client.
-    fn answer(&self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent;
+    /// What the socket itself has turned away since the last time, by reason.
+    fn take_drops(&mut self) -> DropCounters {
+        DropCounters::new()
+    }
+
+    /// The transport of the client that `five_tuple` names. While it lives, the client is one that
+    /// has proved its address.
+    fn transport(&mut self, five_tuple: FiveTuple) -> Rc<dyn ClientTransport>;
+
+    /// Answers one message without keeping anything of the client.
+    fn answer(&mut self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent;
+
+    /// Connections there are, proved or not. Plain datagrams have none.
+    fn connections(&self) -> usize {
+        0
+    }
 }
 
 /// One datagram for a peer.
@@ -160,6 +208,22 @@ pub trait RelaySocket: Send {
     fn take_error(&mut self) -> Option<IcmpError>;
 }
 
+/// A TCP socket that listens at a relayed transport address; it belongs to one allocation
+/// (RFC 6062 §5.1).
+pub trait RelayListener: Send {
+    /// The relayed transport address it is bound to.
+    fn local(&self) -> RelayedAddr;
+
+    /// Waits for the next peer that connects. Nothing of what the peer sends is read.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(PeerAddr, Box<dyn PeerStream>)>;
+
+    /// Connects from the relayed transport address to `peer`, however long that takes.
+    fn connect(&self, peer: PeerAddr) -> Connecting;
+}
+
+/// A connection to a peer in the making. Dropping it gives up.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn PeerStream>>>>>;
+
 /// Makes relay sockets.
 pub trait RelaySockets: Send + Sync + fmt::Debug {
     /// Binds a socket to `address`.
@@ -167,4 +231,10 @@ pub trait RelaySockets: Send + Sync + fmt::Debug {
     /// # Errors
     /// `AddrInUse` when a foreign program holds the port; anything else is the kernel's word.
     fn bind(&self, address: RelayedAddr) -> io::Result<Box<dyn RelaySocket>>;
+
+    /// Listens for TCP peers at `address`.
+    ///
+    /// # Errors
+    /// As for `bind`.
+    fn listen(&self, address: RelayedAddr) -> io::Result<Box<dyn RelayListener>>;
 }

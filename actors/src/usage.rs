@@ -33,8 +33,14 @@ impl Traffic {
         self.sent_bytes += bytes;
     }
 
-    fn packets(&self) -> u64 {
+    pub(crate) fn packets(&self) -> u64 {
         self.received_packets + self.sent_packets
+    }
+
+    /// Adds what others have counted.
+    pub fn add(&mut self, other: &Traffic) {
+        self.received(other.received_packets, other.received_bytes);
+        self.sent(other.sent_packets, other.sent_bytes);
     }
 
     fn since(&self, earlier: &Traffic) -> Traffic {

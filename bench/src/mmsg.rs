@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, send, sendmmsg, sendto};
+use sterna_proto::channel_data::stream_padding;
 
 /// Datagrams moved by one call at most.
 pub const BATCH: usize = 64;
@@ -119,6 +120,22 @@ impl Sender {
         self.filled += 1;
         self.addresses[index] = to;
         &mut self.buffers[index]
+    }
+
+    /// Moves what waits to the end of a stream's bytes, each padded to four, and returns how many
+    /// they were.
+    pub fn append_padded(&mut self, bytes: &mut Vec<u8>) -> usize {
+        let filled = std::mem::take(&mut self.filled);
+        for frame in &self.buffers[..filled] {
+            bytes.extend_from_slice(frame);
+            bytes.resize(bytes.len() + stream_padding(frame.len()), 0);
+        }
+        filled
+    }
+
+    /// Sends nothing of what waits.
+    pub fn forget(&mut self) {
+        self.filled = 0;
     }
 
     /// Sends what waits and returns how many the kernel took. What it did not take is forgotten.

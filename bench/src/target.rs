@@ -3,21 +3,45 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 
 use clap::ValueEnum;
-use sterna_client::{AllocateOptions, Client, ClientOptions, Credentials};
-use sterna_proto::address::PeerAddr;
-use sterna_proto::channel_data::ChannelNumber;
+use nix::sys::socket::{setsockopt, sockopt};
+use sterna_client::{AllocateOptions, ByteStream, Client, Framed};
 
 use crate::error::{BenchError, DuringExt};
 use crate::floor;
 use crate::floor_setup::Setup;
+use crate::link::{
+    FloorLink, Link, StreamLink, UdpLink, client_options, connect_tcp, connect_tls, tls_options,
+};
 
 /// How the relay is spoken to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Kind {
-    /// TURN over UDP.
+    /// TURN.
     Turn,
     /// The floor's own setup datagrams.
     Floor,
+}
+
+/// What clients speak to the relay; peers speak UDP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A stream in clear text.
+    Tcp,
+    /// A stream in TLS.
+    Tls,
+}
+
+impl Transport {
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        }
+    }
 }
 
 /// Where the relay is and who we are to it.
@@ -25,6 +49,8 @@ pub enum Kind {
 pub struct Target {
     /// How it is spoken to.
     pub kind: Kind,
+    /// What it is spoken to over.
+    pub transport: Transport,
     /// Where it listens.
     pub server: SocketAddrV4,
     /// The user name of the long-term credential.
@@ -36,44 +62,78 @@ pub struct Target {
 impl Target {
     /// Makes one allocation from a socket of its own on the given local address.
     pub fn open(&self, local: Ipv4Addr) -> Result<Path, BenchError> {
-        let socket = UdpSocket::bind((local, 0)).during(&format!("binding {local}"))?;
-        socket.connect(self.server).during(&format!("connecting to {}", self.server))?;
-        match self.kind {
-            Kind::Turn => self.open_turn(socket),
-            Kind::Floor => open_floor(socket),
+        match (self.kind, self.transport) {
+            (Kind::Turn, Transport::Udp) => {
+                let socket = self.udp_socket(local)?;
+                let client = Client::over(socket, client_options(&self.user, &self.password))?;
+                open_turn(client, UdpLink)
+            }
+            (Kind::Turn, Transport::Tcp) => {
+                let tcp = connect_tcp(local, self.server)?;
+                self.open_stream(tcp)
+            }
+            (Kind::Turn, Transport::Tls) => {
+                let tcp = connect_tcp(local, self.server)?;
+                self.open_stream(connect_tls(tcp, &tls_options()?)?)
+            }
+            (Kind::Floor, Transport::Udp) => open_floor(self.udp_socket(local)?),
+            (Kind::Floor, Transport::Tcp | Transport::Tls) => {
+                Err(BenchError::Argument("the floor speaks UDP alone".to_owned()))
+            }
         }
     }
 
-    fn open_turn(&self, socket: UdpSocket) -> Result<Path, BenchError> {
-        let options = ClientOptions {
-            credentials: Some(Credentials::new(&self.user, &self.password)),
-            ..ClientOptions::loopback()
-        };
-        let mut client = Client::over(socket, options)?;
-        let allocated = client.allocate(&AllocateOptions::default())?;
-        let relayed = v4(allocated.relayed.0)?;
-        Ok(Path { link: Link::Turn(Box::new(client)), relayed })
+    fn udp_socket(&self, local: Ipv4Addr) -> Result<UdpSocket, BenchError> {
+        let socket = UdpSocket::bind((local, 0)).during(&format!("binding {local}"))?;
+        socket.connect(self.server).during(&format!("connecting to {}", self.server))?;
+        grow_buffers(&socket);
+        Ok(socket)
+    }
+
+    fn open_stream<S: ByteStream + 'static>(&self, stream: S) -> Result<Path, BenchError> {
+        let options = client_options(&self.user, &self.password);
+        open_turn(Client::with(Framed::new(stream), options), StreamLink::new)
     }
 }
 
-/// One allocation: a client's socket and its relayed transport address.
+fn open_turn<T, L>(mut client: Client<T>, link: fn(Client<T>) -> L) -> Result<Path, BenchError>
+where
+    T: sterna_client::Transport,
+    L: Link + 'static,
+{
+    let allocated = client.allocate(&AllocateOptions::default())?;
+    let relayed = v4(allocated.relayed.0)?;
+    Ok(Path { link: Box::new(link(client)), relayed })
+}
+
+fn open_floor(socket: UdpSocket) -> Result<Path, BenchError> {
+    match floor::ask(&socket, Setup::Open)? {
+        Setup::Opened { relayed } => Ok(Path { link: Box::new(FloorLink(socket)), relayed }),
+        _ => Err(BenchError::Floor("answered something else")),
+    }
+}
+
+/// As far as the system lets us: with its default a socket would lose packets before the relay
+/// does.
+pub(crate) fn grow_buffers(socket: &UdpSocket) {
+    if setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
+        let _ = setsockopt(socket, sockopt::RcvBuf, &SOCKET_BUFFER);
+    }
+    if setsockopt(socket, sockopt::SndBufForce, &SOCKET_BUFFER).is_err() {
+        let _ = setsockopt(socket, sockopt::SndBuf, &SOCKET_BUFFER);
+    }
+}
+
+/// One allocation: a client's link to the relay and its relayed transport address.
 pub struct Path {
-    link: Link,
+    link: Box<dyn Link>,
     relayed: SocketAddrV4,
 }
 
-enum Link {
-    Turn(Box<Client>),
-    Floor(UdpSocket),
-}
-
 impl Path {
-    /// The client's socket, connected to the relay.
-    pub fn socket(&self) -> &UdpSocket {
-        match &self.link {
-            Link::Turn(client) => client.socket(),
-            Link::Floor(socket) => socket,
-        }
+    /// The client's link to the relay.
+    pub fn link(&mut self) -> &mut dyn Link {
+        &mut *self.link
     }
 
     /// Where peers send to.
@@ -83,37 +143,12 @@ impl Path {
 
     /// Binds a channel, and with it permits the peer.
     pub fn bind_channel(&mut self, channel: u16, peer: SocketAddrV4) -> Result<(), BenchError> {
-        match &mut self.link {
-            Link::Turn(client) => {
-                let Some(number) = ChannelNumber::new(channel) else {
-                    let problem = format!("{channel:#06x} is no channel number");
-                    return Err(BenchError::Argument(problem));
-                };
-                client.bind_channel(number, PeerAddr(SocketAddr::V4(peer)))?;
-            }
-            Link::Floor(socket) => {
-                floor::ask(socket, Setup::Bind { channel, peer })?;
-            }
-        }
-        Ok(())
+        self.link.bind_channel(channel, peer)
     }
 
     /// Gives the allocation back.
     pub fn close(self) -> Result<(), BenchError> {
-        match self.link {
-            Link::Turn(mut client) => client.release()?,
-            Link::Floor(socket) => {
-                floor::ask(&socket, Setup::Close)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn open_floor(socket: UdpSocket) -> Result<Path, BenchError> {
-    match floor::ask(&socket, Setup::Open)? {
-        Setup::Opened { relayed } => Ok(Path { link: Link::Floor(socket), relayed }),
-        _ => Err(BenchError::Floor("answered something else")),
+        self.link.close()
     }
 }
 
@@ -134,3 +169,5 @@ fn v4(address: SocketAddr) -> Result<SocketAddrV4, BenchError> {
 }
 
 const CLIENT_ADDRESSES: usize = 250;
+
+const SOCKET_BUFFER: usize = 8 << 20;

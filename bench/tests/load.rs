@@ -10,7 +10,7 @@ use sterna_bench::floor::{Floor, ask};
 use sterna_bench::floor_setup::Setup;
 use sterna_bench::idle::{self, IdlePlan};
 use sterna_bench::load::{self, Direction, LoadPlan, Report};
-use sterna_bench::target::{Kind, Target};
+use sterna_bench::target::{Kind, Target, Transport};
 
 /// A floor on a thread of its own.
 struct World {
@@ -27,8 +27,13 @@ impl World {
             floor.run(Duration::from_secs(30))
         });
         let server: SocketAddrV4 = hear.recv().unwrap().to_string().parse().unwrap();
-        let target =
-            Target { kind: Kind::Floor, server, user: String::new(), password: String::new() };
+        let target = Target {
+            kind: Kind::Floor,
+            transport: Transport::Udp,
+            server,
+            user: String::new(),
+            password: String::new(),
+        };
         World { floor, target }
     }
 

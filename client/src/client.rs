@@ -1,6 +1,6 @@
 //! One conversation with one server.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use sterna_proto::address::{Family, PeerAddr, RelayedAddr, ServerReflexive};
@@ -18,6 +18,7 @@ use crate::error::{AnswerProblem, ClientError, Refusal};
 use crate::incoming::Incoming;
 use crate::options::{AllocateOptions, ClientOptions};
 use crate::transaction::{Wire, error_number};
+use crate::transport::{Protocol, Transport, connect_udp};
 
 /// What an Allocate success response says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,39 +37,61 @@ pub struct Allocated {
     pub reservation: Option<ReservationToken>,
 }
 
-/// A TURN client over UDP.
+/// A TURN client over a transport, by default UDP.
 #[derive(Debug)]
-pub struct Client {
-    wire: Wire,
+pub struct Client<T = UdpSocket> {
+    wire: Wire<T>,
     options: ClientOptions,
     authentication: Option<Authentication>,
 }
 
 impl Client {
-    /// A conversation from a port of the system's choice.
+    /// A conversation over UDP from a port of the system's choice.
     pub fn connect(server: SocketAddr, options: ClientOptions) -> Result<Client, ClientError> {
-        let any = match server {
-            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-        };
-        let socket = UdpSocket::bind(any)?;
-        socket.connect(server)?;
-        Client::over(socket, options)
+        Client::over(connect_udp(server)?, options)
     }
 
     /// A conversation over a blocking socket that is connected to the server.
     pub fn over(socket: UdpSocket, options: ClientOptions) -> Result<Client, ClientError> {
         socket.peer_addr()?;
-        Ok(Client {
-            wire: Wire::new(socket, options.retransmission),
-            options,
-            authentication: None,
-        })
+        Ok(Client::with(socket, options))
     }
 
     /// The socket, for callers that send and receive by themselves.
     pub fn socket(&self) -> &UdpSocket {
-        self.wire.socket()
+        self.transport()
+    }
+}
+
+impl Client<Box<dyn Transport>> {
+    /// A conversation over a protocol that is known only when the program runs. Connecting and the
+    /// TLS handshake may each take as long as a request.
+    pub fn dial(
+        server: SocketAddr,
+        protocol: &Protocol,
+        options: ClientOptions,
+    ) -> Result<Client<Box<dyn Transport>>, ClientError> {
+        let transport = protocol.connect(server, options.retransmission.total())?;
+        Ok(Client::with(transport, options))
+    }
+}
+
+impl<T: Transport> Client<T> {
+    /// A conversation over a transport that is connected to the server.
+    pub fn with(transport: T, options: ClientOptions) -> Client<T> {
+        let wire = Wire::new(transport, options.retransmission);
+        Client { wire, options, authentication: None }
+    }
+
+    /// What carries the messages.
+    pub fn transport(&self) -> &T {
+        self.wire.transport()
+    }
+
+    /// The same, for callers that send and receive by themselves. They leave it where a message
+    /// ends.
+    pub fn transport_mut(&mut self) -> &mut T {
+        self.wire.transport_mut()
     }
 
     /// Asks for our address as the server sees it. No credentials are shown.
@@ -157,7 +180,11 @@ impl Client {
     }
 
     /// Sends a packet to the peer of a channel.
-    pub fn send_channel_data(&self, number: ChannelNumber, data: &[u8]) -> Result<(), ClientError> {
+    pub fn send_channel_data(
+        &mut self,
+        number: ChannelNumber,
+        data: &[u8],
+    ) -> Result<(), ClientError> {
         let len = data.len();
         let header = write_header(number, len).map_err(|_| ClientError::TooLong { len })?;
         let frame = [&header, data].concat();
@@ -166,7 +193,7 @@ impl Client {
 
     /// Sends a packet to a permitted peer in a Send indication.
     pub fn send_indication(
-        &self,
+        &mut self,
         peer: PeerAddr,
         data: &[u8],
         dont_fragment: bool,
@@ -187,8 +214,8 @@ impl Client {
     /// that arrives is discarded.
     pub fn receive(&mut self, timeout: Duration) -> Result<Option<Incoming>, ClientError> {
         let deadline = Deadline::after(timeout);
-        while let Some(datagram) = self.wire.receive(&deadline)? {
-            if let Some(incoming) = Incoming::read(&datagram) {
+        while let Some(message) = self.wire.receive(&deadline)? {
+            if let Some(incoming) = Incoming::read(&message) {
                 return Ok(Some(incoming));
             }
         }

@@ -19,6 +19,32 @@ pub enum ClientError {
         /// What was asked.
         method: Method,
     },
+    /// The server could not be connected to.
+    #[error("connecting to {server}: {source}")]
+    NotConnected {
+        /// Where it was looked for.
+        server: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The TLS handshake failed, as it does for a certificate that is not trusted.
+    #[error("TLS handshake: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The TLS handshake did not come to its end in time.
+    #[error("TLS handshake: no answer within {waited:?}")]
+    TlsStalled {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Whom to trust, or which name to look for in the certificate, cannot be said.
+    #[error("TLS: {0}")]
+    TlsOptions(String),
+    /// The connection ended before the answer came.
+    #[error("{method}: the server closed the connection")]
+    Closed {
+        /// What was asked.
+        method: Method,
+    },
     /// Nothing came back to any of the retransmissions.
     #[error("{method}: no answer within {waited:?}")]
     NoAnswer {
@@ -92,6 +118,11 @@ impl ClientError {
             ClientError::Refused(refusal) => Some(refusal.code),
             ClientError::Socket(_)
             | ClientError::PortUnreachable { .. }
+            | ClientError::NotConnected { .. }
+            | ClientError::Tls(_)
+            | ClientError::TlsStalled { .. }
+            | ClientError::TlsOptions(_)
+            | ClientError::Closed { .. }
             | ClientError::NoAnswer { .. }
             | ClientError::IntegrityViolated { .. }
             | ClientError::BadAnswer { .. }

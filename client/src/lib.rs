@@ -1,8 +1,9 @@
-//! A small TURN client over UDP, for `sterna probe`, the benchmarks and the tests.
+//! A small TURN client over UDP, TCP and TLS, for `sterna probe`, the benchmarks and the tests.
 //!
 //! One [`Client`] is one conversation: one socket, one server, at most one allocation. Calls block
-//! until the server answered or the retransmissions of RFC 8489 ran out, so a thread of its own
-//! suits it and an arbiter does not. What it does, it does by the book: it answers the server's
+//! until the server answered or the time-outs of RFC 8489 ran out, so a thread of its own suits it
+//! and an arbiter does not. What carries the messages is a [`Transport`]; the client knows of it
+//! only whether it is reliable. What it does, it does by the book: it answers the server's
 //! challenge, checks the integrity of what comes back, and tells apart what was refused, what was
 //! not answered, and what was answered by somebody without the key.
 //!
@@ -37,11 +38,17 @@ mod authentication;
 mod client;
 mod clock;
 mod error;
+mod framed;
 mod incoming;
 mod options;
+mod tls;
 mod transaction;
+mod transport;
 
 pub use client::{Allocated, Client};
 pub use error::{AnswerProblem, ClientError, Refusal};
+pub use framed::{ByteStream, Framed};
 pub use incoming::Incoming;
 pub use options::{AllocateOptions, ClientOptions, Credentials, Retransmission};
+pub use tls::{TlsOptions, TlsStream, Trust};
+pub use transport::{Protocol, Transport};

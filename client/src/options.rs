@@ -58,7 +58,15 @@ impl Retransmission {
     pub const LOOPBACK: Retransmission =
         Retransmission { interval: Duration::from_millis(300), sends: 4, last_wait: 6 };
 
-    /// How long is waited after each send.
+    /// How long is waited in all. Over a reliable transport that is Ti, for the one send there is.
+    //= https://www.rfc-editor.org/rfc/rfc8489#section-6.2.2
+    //# Ti SHOULD be
+    //# configurable and SHOULD have a default of 39.5 s.
+    pub fn total(self) -> Duration {
+        self.waits().fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// How long is waited after each send over an unreliable transport.
     //= https://www.rfc-editor.org/rfc/rfc8489#section-6.2.1
     //# A client SHOULD retransmit a STUN request message starting with an
     //# interval of RTO ("Retransmission TimeOut"), doubling after each
@@ -149,6 +157,7 @@ mod tests {
         }
         assert_eq!(vec![0, 500, 1500, 3500, 7500, 15_500, 31_500], sent_at);
         assert_eq!(Duration::from_millis(39_500), time);
+        assert_eq!(time, Retransmission::INTERNET.total());
     }
 
     #[test]

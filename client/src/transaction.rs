@@ -1,8 +1,8 @@
-//! Requests over UDP: sent again until answered (RFC 8489 §6.2.1).
+//! Requests: sent again until answered where the transport loses messages (RFC 8489 §6.2.1), sent
+//! once where it does not (§6.2.2).
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use sterna_proto::stun::{
@@ -12,36 +12,41 @@ use sterna_proto::stun::{
 use crate::clock::Deadline;
 use crate::error::ClientError;
 use crate::options::Retransmission;
+use crate::transport::Transport;
 
-/// A socket that is connected to the server, and what came while an answer was waited for.
+/// A transport that leads to the server, and what came while an answer was waited for.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    socket: UdpSocket,
+pub(crate) struct Wire<T> {
+    transport: T,
     retransmission: Retransmission,
-    /// Datagrams for [`Wire::receive`], at most [`WAITING_MAX`]; the oldest goes when it is full.
+    /// Messages for [`Wire::receive`], at most [`WAITING_MAX`]; the oldest goes when it is full.
     waiting: VecDeque<Vec<u8>>,
 }
 
-impl Wire {
-    pub(crate) fn new(socket: UdpSocket, retransmission: Retransmission) -> Wire {
-        Wire { socket, retransmission, waiting: VecDeque::new() }
+impl<T: Transport> Wire<T> {
+    pub(crate) fn new(transport: T, retransmission: Retransmission) -> Wire<T> {
+        Wire { transport, retransmission, waiting: VecDeque::new() }
     }
 
-    pub(crate) fn socket(&self) -> &UdpSocket {
-        &self.socket
+    pub(crate) fn transport(&self) -> &T {
+        &self.transport
     }
 
-    /// Sends a datagram that nobody answers.
-    pub(crate) fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        self.socket.send(datagram).map(drop)
+    pub(crate) fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
     }
 
-    /// The next datagram that is no answer, or `None` when none came in time.
+    /// Sends a message that nobody answers.
+    pub(crate) fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        self.transport.send(message)
+    }
+
+    /// The next message that is no answer, or `None` when none came in time.
     pub(crate) fn receive(&mut self, deadline: &Deadline) -> io::Result<Option<Vec<u8>>> {
-        if let Some(datagram) = self.waiting.pop_front() {
-            return Ok(Some(datagram));
+        if let Some(message) = self.waiting.pop_front() {
+            return Ok(Some(message));
         }
-        let mut buffer = vec![0; DATAGRAM_MAX];
+        let mut buffer = vec![0; MESSAGE_MAX];
         let Some(len) = self.receive_into(&mut buffer, deadline)? else {
             return Ok(None);
         };
@@ -49,10 +54,14 @@ impl Wire {
         Ok(Some(buffer))
     }
 
-    /// Sends a request until an answer comes that `believes` accepts.
+    /// Sends a request, where necessary several times, until an answer comes that `believes`
+    /// accepts.
     //= https://www.rfc-editor.org/rfc/rfc8489#section-6.2.1
     //# Retransmissions continue until a response is received or until a
     //# total of Rc requests have been sent.
+    //= https://www.rfc-editor.org/rfc/rfc8489#section-6.2.2
+    //# Reliability of STUN over TCP and TLS-over-TCP is handled by TCP
+    //# itself, and there are no retransmissions at the STUN protocol level.
     pub(crate) fn exchange(
         &mut self,
         request: &[u8],
@@ -62,25 +71,32 @@ impl Wire {
         let Some(id) = transaction_id(request) else {
             return Err(ClientError::NoRequest { len: request.len() });
         };
-        let mut buffer = vec![0; DATAGRAM_MAX];
+        let mut buffer = vec![0; MESSAGE_MAX];
         let mut discarded = None;
         let mut waited = Duration::ZERO;
-        for wait in self.retransmission.waits() {
-            self.socket.send(request).map_err(|error| failed(error, method))?;
+        for wait in self.waits() {
+            self.transport.send(request).map_err(|error| failed(error, method))?;
             waited += wait;
             let deadline = Deadline::after(wait);
             while let Some(len) =
                 self.receive_into(&mut buffer, &deadline).map_err(|error| failed(error, method))?
             {
-                let datagram = buffer.get(..len).unwrap_or_default();
-                let Some(answer) = answer_to(datagram, id) else {
-                    self.keep(datagram);
+                let message = buffer.get(..len).unwrap_or_default();
+                let Some(answer) = answer_to(message, id) else {
+                    self.keep(message);
                     continue;
                 };
                 if believes(&answer) {
-                    return Ok(datagram.to_vec());
+                    return Ok(message.to_vec());
                 }
-                discarded = Some(error_number(&answer));
+                let discarded = *discarded.insert(error_number(&answer));
+                //= https://www.rfc-editor.org/rfc/rfc8489#section-9.2.5
+                //# If the request was sent over a reliable transport, the response MUST
+                //# be discarded, and the layer MUST immediately end the transaction and
+                //# signal that the integrity protection was violated.
+                if self.transport.is_reliable() {
+                    return Err(ClientError::IntegrityViolated { method, discarded });
+                }
             }
         }
         match discarded {
@@ -94,26 +110,30 @@ impl Wire {
         }
     }
 
-    fn keep(&mut self, datagram: &[u8]) {
+    /// How long is waited after each send.
+    fn waits(&self) -> Vec<Duration> {
+        if self.transport.is_reliable() {
+            return vec![self.retransmission.total()];
+        }
+        self.retransmission.waits().collect()
+    }
+
+    fn keep(&mut self, message: &[u8]) {
         if self.waiting.len() >= WAITING_MAX {
             self.waiting.pop_front();
         }
-        self.waiting.push_back(datagram.to_vec());
+        self.waiting.push_back(message.to_vec());
     }
 
-    fn receive_into(&self, buffer: &mut [u8], deadline: &Deadline) -> io::Result<Option<usize>> {
-        while let Some(remaining) = deadline.remaining() {
-            self.socket.set_read_timeout(Some(remaining))?;
-            match self.socket.recv(buffer) {
-                Ok(len) => return Ok(Some(len)),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut => return Ok(None),
-                    ErrorKind::Interrupted => {}
-                    _ => return Err(error),
-                },
-            }
+    fn receive_into(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: &Deadline,
+    ) -> io::Result<Option<usize>> {
+        match deadline.remaining() {
+            Some(remaining) => self.transport.receive(buffer, remaining),
+            None => Ok(None),
         }
-        Ok(None)
     }
 }
 
@@ -123,8 +143,8 @@ fn transaction_id(request: &[u8]) -> Option<TransactionId> {
     Some(TransactionId::from_bytes(id.try_into().ok()?))
 }
 
-fn answer_to(datagram: &[u8], id: TransactionId) -> Option<Message<'_>> {
-    let message = Message::parse(datagram).ok()?;
+fn answer_to(bytes: &[u8], id: TransactionId) -> Option<Message<'_>> {
+    let message = Message::parse(bytes).ok()?;
     let is_answer = match message.class() {
         Class::Success | Class::Error => message.transaction_id() == id,
         Class::Request | Class::Indication => false,
@@ -148,14 +168,23 @@ pub(crate) fn error_number(answer: &Message<'_>) -> Option<u16> {
 fn failed(error: io::Error, method: Method) -> ClientError {
     match error.kind() {
         ErrorKind::ConnectionRefused => ClientError::PortUnreachable { method },
+        //= https://www.rfc-editor.org/rfc/rfc8489#section-6.2.2
+        //# In addition, if the client is unable to establish the TCP connection,
+        //# or the TCP connection is reset or fails before a response is
+        //# received, any request/response transaction in progress is considered
+        //# to have failed.
+        ErrorKind::UnexpectedEof
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe => ClientError::Closed { method },
         _ => ClientError::Socket(error),
     }
 }
 
 const ID_LEN: usize = 12;
 
-/// The longest datagram that UDP can carry.
-const DATAGRAM_MAX: usize = 65_535;
+/// The longest ChannelData message with its padding; no datagram and no STUN message is longer.
+const MESSAGE_MAX: usize = 65_540;
 
 /// Relayed packets kept while an answer is waited for; more than that were lost on a slow link too.
 const WAITING_MAX: usize = 256;

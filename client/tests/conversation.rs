@@ -1,6 +1,7 @@
 //! The client against a server that follows a script, byte for byte.
 
 mod scripted;
+mod streams;
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -556,7 +557,7 @@ fn packets_to_peers_go_out_as_channel_data_or_send_indication() {
             assert!(message.has(AttributeType::DONT_FRAGMENT));
             Vec::new()
         });
-    let client = script.client(options());
+    let mut client = script.client(options());
     let number = ChannelNumber::new(0x4002).unwrap();
     client.send_channel_data(number, b"abc").unwrap();
     client.send_indication(peer, b"abc", true).unwrap();

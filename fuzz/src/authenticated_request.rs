@@ -5,7 +5,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sterna_proto::address::{RelayedAddr, ServerReflexive};
+use sterna_proto::address::{
+    FiveTuple, RelayTransport, RelayedAddr, ServerReflexive, TransportProtocol,
+};
 use sterna_proto::allocation::{Allocation, Lifetimes, Refreshed, Relay, Relays, Terms};
 use sterna_proto::channel_data::frame_len;
 use sterna_proto::credentials::{Key, PasswordAlgorithm, user_hash};
@@ -16,8 +18,8 @@ use sterna_proto::peer_rules::{External, PeerRules, RelayAddresses};
 use sterna_proto::request::{ChannelNumbers, Offer, Request};
 use sterna_proto::session::{Allocated, FoundKeys, Outcome, Session, SessionTerms, Step};
 use sterna_proto::stun::{
-    AttributeType, Class, ErrorCode, ErrorCodeAttribute, Message, MessageWriter, Method, Nonce,
-    Realm, Username,
+    AttributeType, Class, ConnectionId, ErrorCode, ErrorCodeAttribute, Message, MessageWriter,
+    Method, Nonce, Realm, Username,
 };
 
 /// Serves the messages in `bytes`, one after the other: first as they are, then with a valid nonce
@@ -48,6 +50,7 @@ struct Server {
     terms: Arc<SessionTerms>,
     session: Session,
     allocation: Option<Allocation>,
+    connections: u32,
     now: Instant,
 }
 
@@ -57,8 +60,8 @@ impl Server {
         let guard = Guard::new(REALM.to_owned(), nonces(), algorithms);
         let terms = SessionTerms { guard, offer: OFFER, software: Some("fuzzed".to_owned()) };
         let terms = Arc::new(terms);
-        let session = Session::new(terms.clone(), client(), *EPOCH);
-        Server { terms, session, allocation: None, now: *EPOCH }
+        let session = Session::new(terms.clone(), five_tuple(), *EPOCH);
+        Server { terms, session, allocation: None, connections: 0, now: *EPOCH }
     }
 
     /// All that becomes of a datagram before somebody knows who sent it, and behind that.
@@ -116,7 +119,10 @@ impl Server {
         if let Request::Allocate(request) = request {
             assert!(self.allocation.is_none());
             let lifetime = TERMS.lifetimes.grant(request.lifetime);
-            self.allocation = Some(Allocation::new(TERMS.clone(), relays(), lifetime, now));
+            self.allocation = Some(match request.transport {
+                RelayTransport::Udp => Allocation::new(TERMS.clone(), relays(), lifetime, now),
+                RelayTransport::Tcp => Allocation::new_tcp(TERMS.clone(), relays(), lifetime, now),
+            });
             self.session.allocation_started();
             let relayed = relays().v4.into_iter().chain(relays().v6);
             return Outcome::Allocated(Allocated {
@@ -126,9 +132,23 @@ impl Server {
                 missing: None,
             });
         }
+        if let Request::ConnectionBind(_) = request {
+            return Outcome::Refused(ErrorCode::BadRequest);
+        }
         let allocation = self.allocation.as_mut().expect("others get 437 without one");
         let outcome = match request {
-            Request::Allocate(_) => unreachable!("it was served above"),
+            Request::Allocate(_) | Request::ConnectionBind(_) => {
+                unreachable!("it was served above")
+            }
+            Request::Connect(request) => {
+                self.connections += 1;
+                let id = ConnectionId(self.connections);
+                match allocation.connect(request.peer, id, now) {
+                    Ok(_) if allocation.connected(id, now) => Outcome::Connected(id),
+                    Ok(_) => Outcome::Refused(ErrorCode::ConnectionTimeoutOrFailure),
+                    Err(error) => Outcome::Refused(error.code()),
+                }
+            }
             Request::Refresh(request) => match allocation.refresh(request, now) {
                 Ok(Refreshed::Until(lifetime)) => Outcome::Refreshed(lifetime),
                 Ok(Refreshed::RelayDeleted(_) | Refreshed::Deleted) => {
@@ -228,6 +248,15 @@ fn client() -> ServerReflexive {
     ServerReflexive(SocketAddr::from(([192, 0, 2, 1], 40_000)))
 }
 
+/// The client has come by TCP, so that all there is can be asked for.
+fn five_tuple() -> FiveTuple {
+    FiveTuple {
+        client: client().0,
+        server: SocketAddr::from(([192, 0, 2, 2], 3478)),
+        protocol: TransportProtocol::Tcp,
+    }
+}
+
 fn relays() -> Relays {
     let relay = |address: &str| {
         let address = RelayedAddr(address.parse().expect("it is a constant"));
@@ -249,6 +278,7 @@ static TERMS: LazyLock<Arc<Terms>> = LazyLock::new(|| {
         lifetimes: Lifetimes::default(),
         permissions_max: 8,
         channels_max: 4,
+        connections_max: 2,
         rules: PeerRules::new(vec![], vec![], vec![], relay, External::default()),
     })
 });
@@ -264,12 +294,23 @@ const REALM: &str = "example.org";
 const PASSWORD_ALGORITHMS: [PasswordAlgorithm; 2] =
     [PasswordAlgorithm::Md5, PasswordAlgorithm::Sha256];
 
-const OFFER: Offer =
-    Offer { v4: true, v6: true, dont_fragment: true, channel_numbers: ChannelNumbers::Rfc5766 };
+const OFFER: Offer = Offer {
+    v4: true,
+    v6: true,
+    tcp: true,
+    dont_fragment: true,
+    channel_numbers: ChannelNumbers::Rfc5766,
+};
 
 /// The methods that a session answers; the others are discarded or answered without one.
-const SERVED: &[Method] =
-    &[Method::ALLOCATE, Method::REFRESH, Method::CREATE_PERMISSION, Method::CHANNEL_BIND];
+const SERVED: &[Method] = &[
+    Method::ALLOCATE,
+    Method::REFRESH,
+    Method::CREATE_PERMISSION,
+    Method::CHANNEL_BIND,
+    Method::CONNECT,
+    Method::CONNECTION_BIND,
+];
 
 /// What a proof replaces.
 const IDENTITY: &[AttributeType] = &[

@@ -93,6 +93,44 @@ impl fmt::Display for TransportProtocol {
     }
 }
 
+impl TransportProtocol {
+    /// Whether messages come over a TCP connection, with or without TLS.
+    pub fn is_stream(self) -> bool {
+        match self {
+            TransportProtocol::Tcp | TransportProtocol::Tls => true,
+            TransportProtocol::Udp | TransportProtocol::Dtls => false,
+        }
+    }
+
+    /// Whether the source of a message may be forged. Whoever has made a connection, or brought a
+    /// DTLS cookie back, hears what is sent there.
+    pub fn source_may_be_forged(self) -> bool {
+        match self {
+            TransportProtocol::Udp => true,
+            TransportProtocol::Tcp | TransportProtocol::Tls | TransportProtocol::Dtls => false,
+        }
+    }
+}
+
+/// What an allocation relays: the transport protocol between server and peers, which is what
+/// REQUESTED-TRANSPORT names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RelayTransport {
+    /// Datagrams (RFC 8656).
+    Udp,
+    /// Connections (RFC 6062).
+    Tcp,
+}
+
+impl fmt::Display for RelayTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RelayTransport::Udp => "udp",
+            RelayTransport::Tcp => "tcp",
+        })
+    }
+}
+
 /// The 5-tuple that names a conversation: both transport addresses and the protocol between them
 /// (RFC 8656 §2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

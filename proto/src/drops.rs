@@ -6,7 +6,8 @@ use std::fmt;
 /// Lists the reasons once: the enum, its names and its order all come from the same lines.
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $reason:ident = $name:literal,)+) => {
-        /// Why a packet was discarded without an answer. Silence is a decision: each is counted.
+        /// Why a packet was discarded without an answer, or a connection closed. Silence is a
+        /// decision: each is counted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum DropReason {
@@ -49,6 +50,10 @@ drop_reasons! {
     UnboundChannel = "unbound_channel",
     /// No permission is installed for the peer's IP address.
     NoPermission = "no_permission",
+    /// Data as for UDP peers, from the client of an allocation that relays TCP.
+    TcpAllocation = "tcp_allocation",
+    /// A peer's TCP connection beyond what the allocation may have.
+    PeerConnectionsFull = "peer_connections_full",
     /// The allocation has no relayed transport address of the peer's family.
     PeerFamily = "peer_family",
     /// The peer rules refuse the address.
@@ -79,10 +84,43 @@ drop_reasons! {
     SessionsFull = "sessions_full",
     /// A request whose transaction is over.
     Replayed = "replayed",
+    /// A record of DTLS from a client without a session of DTLS.
+    NoDtlsSession = "no_dtls_session",
+    /// A record of DTLS that its session may not see: broken, or not authenticated.
+    BadDtlsRecord = "bad_dtls_record",
     /// An ICMP packet that says nothing about a datagram of ours.
     UnusableIcmp = "unusable_icmp",
     /// The server is stopping.
     ShuttingDown = "shutting_down",
+    /// A connection beyond the limit of its listener.
+    ConnectionsFull = "connections_full",
+    /// A connection beyond the limit of those whose clients have proved nothing, in all or from one
+    /// source.
+    UnprovedFull = "unproved_full",
+    /// A connection whose client has not proved itself, or asked for anything, in time.
+    SetupTimeout = "setup_timeout",
+    /// A connection on which a message did not come to its end in time.
+    SlowWriter = "slow_writer",
+    /// A connection whose client does not read what it has asked for.
+    SlowReader = "slow_reader",
+    /// A connection that continues with neither STUN nor ChannelData.
+    BadFraming = "bad_framing",
+    /// A connection that speaks HTTP.
+    HttpRequest = "http_request",
+    /// A connection whose TLS handshake failed.
+    TlsFailed = "tls_failed",
+    /// A TLS connection to a server without a certificate.
+    TlsNotServed = "tls_not_served",
+    /// A connection or datagram whose PROXY header is missing, malformed or impossible.
+    ProxyHeader = "proxy_header",
+    /// A connection or datagram from a source that is no trusted proxy.
+    ProxyUntrusted = "proxy_untrusted",
+    /// A connection in whose place a newer one of the same 5-tuple has come.
+    ConnectionReplaced = "connection_replaced",
+    /// A connection that the system could not hand over.
+    AcceptFailed = "accept_failed",
+    /// A connection that ended by a panic.
+    ConnectionPanicked = "connection_panicked",
 }
 
 impl DropReason {

@@ -73,7 +73,12 @@ impl Guard {
 pub(crate) fn is_for_session(method: Method) -> bool {
     matches!(
         method,
-        Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND
+        Method::ALLOCATE
+            | Method::REFRESH
+            | Method::CREATE_PERMISSION
+            | Method::CHANNEL_BIND
+            | Method::CONNECT
+            | Method::CONNECTION_BIND
     )
 }
 

@@ -7,7 +7,7 @@ use crate::credentials::PasswordAlgorithm;
 use crate::integrity::IntegrityAlgorithm;
 use crate::nonce::{NonceCheck, NonceMinter, features_in};
 use crate::stun::{
-    AttributeType, Class, ErrorCode, Message, MessageWriter, Realm, UserHash, Username,
+    AttributeType, Class, ErrorCode, Message, MessageWriter, Method, Realm, UserHash, Username,
 };
 
 /// Who a request says it comes from, not yet proved.
@@ -116,7 +116,13 @@ impl Guard {
         let nonce = message.raw(AttributeType::NONCE);
         let nonce = nonce.ok_or(Challenge::BadRequest("integrity without NONCE"))?;
         let password_algorithm = self.password_algorithm(message, nonce)?;
-        if self.nonces.check(nonce, client.0, now) != NonceCheck::Valid {
+        let nonce = match message.method() {
+            // The client has its nonce from the control connection, whose address was proved as
+            // this one is: by a TCP handshake.
+            Method::CONNECTION_BIND => self.nonces.check_any_port(nonce, client.0.ip(), now),
+            _ => self.nonces.check(nonce, client.0, now),
+        };
+        if nonce != NonceCheck::Valid {
             return Err(Challenge::StaleNonce);
         }
         // No key of ours is derived from another realm's name.

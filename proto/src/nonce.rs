@@ -94,8 +94,10 @@ impl NonceMinter {
     pub fn mint(&self, client: SocketAddr, now: Instant) -> MintedNonce {
         let seconds = self.seconds(now);
         let mut sealed = [0; SEALED_LEN];
-        let (time, tag) = sealed.split_at_mut(TIME_LEN);
+        let (time, rest) = sealed.split_at_mut(TIME_LEN);
+        let (port, tag) = rest.split_at_mut(PORT_LEN);
         time.copy_from_slice(&seconds.to_be_bytes());
+        port.copy_from_slice(&client.port().to_be_bytes());
         tag.copy_from_slice(&self.tag(client, seconds));
 
         let mut nonce = [0; NONCE_LEN];
@@ -113,11 +115,21 @@ impl NonceMinter {
     //# If the NONCE is no longer valid, the server MUST generate an error
     //# response with an error code of 438 (Stale Nonce).
     pub fn check(&self, nonce: &[u8], client: SocketAddr, now: Instant) -> NonceCheck {
-        let Some((seconds, tag)) = self.open(nonce) else {
-            return NonceCheck::Stale;
-        };
-        let genuine = bool::from(self.tag(client, seconds).ct_eq(&tag));
-        let age = self.seconds(now).checked_sub(seconds);
+        match self.open(nonce) {
+            Some(opened) if opened.port == client.port() => self.judge(&opened, client, now),
+            Some(_) | None => NonceCheck::Stale,
+        }
+    }
+
+    /// The same for a client that got the nonce on another connection from the same IP address.
+    pub fn check_any_port(&self, nonce: &[u8], client: IpAddr, now: Instant) -> NonceCheck {
+        let Some(opened) = self.open(nonce) else { return NonceCheck::Stale };
+        self.judge(&opened, SocketAddr::new(client, opened.port), now)
+    }
+
+    fn judge(&self, opened: &Opened, client: SocketAddr, now: Instant) -> NonceCheck {
+        let genuine = bool::from(self.tag(client, opened.seconds).ct_eq(&opened.tag));
+        let age = self.seconds(now).checked_sub(opened.seconds);
         match age.map(|age| Duration::from_secs(u64::from(age))) {
             Some(age) if genuine && age <= self.lifetime => NonceCheck::Valid,
             Some(_) | None => NonceCheck::Stale,
@@ -125,13 +137,18 @@ impl NonceMinter {
     }
 
     /// Takes a nonce apart, without belief in what it says.
-    fn open(&self, nonce: &[u8]) -> Option<(u32, [u8; TAG_LEN])> {
+    fn open(&self, nonce: &[u8]) -> Option<Opened> {
         let sealed_text = nonce.strip_prefix(&self.cookie)?;
         let mut sealed = [0; SEALED_LEN];
         // A text of another length fills less than the array or does not fit into it.
         let length = STANDARD_NO_PAD.decode_slice(sealed_text, &mut sealed).ok()?;
-        let (time, tag) = sealed.get(..length)?.split_first_chunk()?;
-        Some((u32::from_be_bytes(*time), tag.try_into().ok()?))
+        let (time, rest) = sealed.get(..length)?.split_first_chunk()?;
+        let (port, tag) = rest.split_first_chunk()?;
+        Some(Opened {
+            seconds: u32::from_be_bytes(*time),
+            port: u16::from_be_bytes(*port),
+            tag: tag.try_into().ok()?,
+        })
     }
 
     fn tag(&self, client: SocketAddr, seconds: u32) -> [u8; TAG_LEN] {
@@ -160,6 +177,15 @@ impl fmt::Debug for NonceMinter {
             .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()
     }
+}
+
+/// What a nonce says of itself.
+struct Opened {
+    /// When it was made, since the epoch.
+    seconds: u32,
+    /// The port that it was made for.
+    port: u16,
+    tag: [u8; TAG_LEN],
 }
 
 /// What a server makes of the nonce in a request.
@@ -226,8 +252,10 @@ const FEATURES_LEN: usize = 3;
 const FEATURES_TEXT_LEN: usize = 4;
 const COOKIE_LEN: usize = COOKIE.len() + FEATURES_TEXT_LEN;
 const TIME_LEN: usize = 4;
-const TAG_LEN: usize = 16;
-const SEALED_LEN: usize = TIME_LEN + TAG_LEN;
+/// 112 bits, which nobody guesses, and few enough that a challenge stays small.
+const TAG_LEN: usize = 14;
+const PORT_LEN: usize = 2;
+const SEALED_LEN: usize = TIME_LEN + PORT_LEN + TAG_LEN;
 /// Base64 without padding: four characters for three bytes.
 //= https://www.rfc-editor.org/rfc/rfc8489#section-14.10
 //# The NONCE attribute

@@ -9,8 +9,8 @@ use crate::address::{Family, PeerAddr};
 use crate::channel_data::{CHANNEL_DATA_HEADER_LEN, ChannelNumber, write_header};
 use crate::drops::DropReason;
 use crate::stun::{
-    AttributeType, Class, HEADER_LEN, Icmp, MAGIC_COOKIE, MessageWriter, Method, TransactionId,
-    XorPeerAddress, padding,
+    AttributeType, Class, ConnectionId, HEADER_LEN, Icmp, MAGIC_COOKIE, MessageWriter, Method,
+    TransactionId, XorPeerAddress, padding,
 };
 
 /// The free bytes that a payload needs before it, for whichever frame it gets: the header of a Data
@@ -169,6 +169,24 @@ pub fn icmp_indication(out: &mut Vec<u8>, id: TransactionId, peer: PeerAddr, icm
     MessageWriter::new(out, Class::Indication, Method::DATA, id)
         .attribute(&XorPeerAddress(peer.0))
         .attribute(&icmp);
+}
+
+/// Append the ConnectionAttempt indication with which a client hears that `peer` has connected to
+/// its relayed transport address.
+//= https://www.rfc-editor.org/rfc/rfc6062#section-5.3
+//# The indication MUST include an
+//# XOR-PEER-ADDRESS attribute containing the peer's transport address,
+//# as well as a CONNECTION-ID attribute uniquely identifying the peer
+//# data connection.
+pub fn connection_attempt(
+    out: &mut Vec<u8>,
+    transaction_id: TransactionId,
+    peer: PeerAddr,
+    id: ConnectionId,
+) {
+    MessageWriter::new(out, Class::Indication, Method::CONNECTION_ATTEMPT, transaction_id)
+        .attribute(&XorPeerAddress(peer.0))
+        .attribute(&id);
 }
 
 fn wrap(

@@ -2,13 +2,14 @@
 //! order of the RFC. Each error is one fault and has one error code.
 
 mod allocate;
+mod connect;
 mod error;
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::address::{Family, PeerAddr};
+use crate::address::{Family, PeerAddr, TransportProtocol};
 use crate::channel_data::ChannelNumber;
 use crate::drops::DropReason;
 use crate::stun::{
@@ -17,6 +18,7 @@ use crate::stun::{
 };
 
 pub use allocate::{AllocateRequest, Families, PortWish};
+pub use connect::{ConnectRequest, ConnectionBindRequest};
 pub use error::RequestError;
 
 /// What this server offers; a request for anything else is turned down by its shape alone.
@@ -26,6 +28,8 @@ pub struct Offer {
     pub v4: bool,
     /// IPv6 relayed transport addresses.
     pub v6: bool,
+    /// TCP relayed transport addresses, for clients that come by TCP or TLS (RFC 6062).
+    pub tcp: bool,
     /// Datagrams to peers with the DF bit set.
     pub dont_fragment: bool,
     /// Which channel numbers may be bound.
@@ -82,11 +86,19 @@ pub enum Request {
     CreatePermission(CreatePermissionRequest),
     /// Bind a channel to a peer.
     ChannelBind(ChannelBindRequest),
+    /// Open a TCP connection to a peer.
+    Connect(ConnectRequest),
+    /// Make the client's connection one end of a peer's.
+    ConnectionBind(ConnectionBindRequest),
 }
 
 impl Request {
-    /// Read a request that has passed authentication.
-    pub fn read(message: &Message<'_>, offer: &Offer) -> Result<Request, RequestError> {
+    /// Read a request that has passed authentication and has come by `protocol`.
+    pub fn read(
+        message: &Message<'_>,
+        protocol: TransportProtocol,
+        offer: &Offer,
+    ) -> Result<Request, RequestError> {
         //= https://www.rfc-editor.org/rfc/rfc8489#section-6.3.1
         //# If the request contains one or more unknown comprehension-required
         //# attributes, the server replies with an error response with an error
@@ -98,13 +110,19 @@ impl Request {
             return Err(RequestError::UnknownAttributes(unknown));
         }
         match message.method() {
-            Method::ALLOCATE => AllocateRequest::read(message, offer).map(Request::Allocate),
+            Method::ALLOCATE => {
+                AllocateRequest::read(message, protocol, offer).map(Request::Allocate)
+            }
             Method::REFRESH => RefreshRequest::read(message).map(Request::Refresh),
             Method::CREATE_PERMISSION => {
                 CreatePermissionRequest::read(message).map(Request::CreatePermission)
             }
             Method::CHANNEL_BIND => {
                 ChannelBindRequest::read(message, offer).map(Request::ChannelBind)
+            }
+            Method::CONNECT => ConnectRequest::read(message).map(Request::Connect),
+            Method::CONNECTION_BIND => {
+                ConnectionBindRequest::read(message, protocol).map(Request::ConnectionBind)
             }
             _ => Err(RequestError::UnsupportedMethod),
         }
@@ -262,7 +280,7 @@ pub(crate) const KNOWN_ATTRIBUTES: [AttributeType; KNOWN_WITHOUT_DONT_FRAGMENT.l
     known
 };
 
-const KNOWN_WITHOUT_DONT_FRAGMENT: [AttributeType; 18] = [
+const KNOWN_WITHOUT_DONT_FRAGMENT: [AttributeType; 19] = [
     AttributeType::MAPPED_ADDRESS,
     AttributeType::USERNAME,
     AttributeType::ERROR_CODE,
@@ -281,6 +299,7 @@ const KNOWN_WITHOUT_DONT_FRAGMENT: [AttributeType; 18] = [
     AttributeType::USERHASH,
     AttributeType::XOR_MAPPED_ADDRESS,
     AttributeType::RESERVATION_TOKEN,
+    AttributeType::CONNECTION_ID,
 ];
 
 #[cfg(test)]

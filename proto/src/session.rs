@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
-use crate::address::{Family, RelayedAddr, ServerReflexive};
+use crate::address::{Family, FiveTuple, RelayedAddr, ServerReflexive, TransportProtocol};
 use crate::credentials::{Key, PasswordAlgorithm, user_hash};
 use crate::drops::DropReason;
 use crate::first_contact::is_for_session;
@@ -18,9 +18,9 @@ use crate::guard::{Challenge, Claim, ClaimedUser, Guard, finish};
 use crate::peer_rules::is_tunneled;
 use crate::request::{Offer, Request, RequestError};
 use crate::stun::{
-    AddressErrorCode, AttributeType, Class, ErrorCode, Lifetime, Message, MessageWriter, Method,
-    ReservationToken, Software, TransactionId, UnknownAttributes, XorMappedAddress,
-    XorRelayedAddress,
+    AddressErrorCode, AttributeType, Class, ConnectionId, ErrorCode, Lifetime, Message,
+    MessageWriter, Method, ReservationToken, Software, TransactionId, UnknownAttributes,
+    XorMappedAddress, XorRelayedAddress,
 };
 
 /// What all sessions of a server have in common.
@@ -94,6 +94,10 @@ pub enum Outcome {
     PermissionsCreated,
     /// The channel is bound.
     ChannelBound,
+    /// The peer is connected, and the connection waits for ConnectionBind.
+    Connected(ConnectionId),
+    /// The client's connection is one with the peer's from here on.
+    ConnectionBound,
     /// It was refused.
     Refused(ErrorCode),
 }
@@ -116,6 +120,7 @@ pub struct Allocated {
 pub struct Session {
     terms: Arc<SessionTerms>,
     client: ServerReflexive,
+    protocol: TransportProtocol,
     owner: Option<Owner>,
     has_allocation: bool,
     pending: Option<Pending>,
@@ -124,9 +129,9 @@ pub struct Session {
     idle_since: Instant,
 }
 
-/// The request that is being served.
+/// A request that is being served.
 #[derive(Debug)]
-struct Pending {
+pub struct Pending {
     request: Bytes,
     transaction_id: TransactionId,
     claim: Claim,
@@ -136,10 +141,11 @@ struct Pending {
 
 impl Session {
     /// The conversation of a client that has proved its address and nothing else.
-    pub fn new(terms: Arc<SessionTerms>, client: ServerReflexive, now: Instant) -> Session {
+    pub fn new(terms: Arc<SessionTerms>, five_tuple: FiveTuple, now: Instant) -> Session {
         Session {
             terms,
-            client,
+            client: ServerReflexive(five_tuple.client),
+            protocol: five_tuple.protocol,
             owner: None,
             has_allocation: false,
             pending: None,
@@ -270,6 +276,21 @@ impl Session {
         self.idle_since = now;
     }
 
+    /// Sets the request that is being served aside: what it asks for takes as long as a stranger
+    /// wants, and the requests behind it do not wait for that. [`Session::resume`] answers it.
+    pub fn set_aside(&mut self) -> Option<Pending> {
+        self.pending.take()
+    }
+
+    /// The answer to a request that was set aside.
+    pub fn resume(&mut self, pending: Pending, outcome: &Outcome, now: Instant) -> Bytes {
+        let served = self.pending.replace(pending);
+        let reply = self.compose(outcome);
+        self.conclude(reply.clone(), now);
+        self.pending = served;
+        reply
+    }
+
     /// Whether a request is being served.
     pub fn is_busy(&self) -> bool {
         self.pending.is_some()
@@ -346,13 +367,13 @@ impl Session {
             );
         }
         self.owner = Some(owner);
-        let asked = Request::read(&message, &self.terms.offer);
+        let asked = Request::read(&message, self.protocol, &self.terms.offer);
         let asked = asked.and_then(|request| self.refuse_hidden_df(request));
         if let Err(RequestError::UnknownAttributes(unknown)) = asked {
             return self.refuse_unknown(unknown, now);
         }
-        if self.is_mismatch(message.method()) {
-            return self.refuse(ErrorCode::AllocationMismatch, now);
+        if let Some(code) = self.mismatch(message.method()) {
+            return self.refuse(code, now);
         }
         //= https://www.rfc-editor.org/rfc/rfc8656#section-21.4
         //# It is RECOMMENDED that TURN
@@ -386,19 +407,23 @@ impl Session {
         Ok(request)
     }
 
-    fn is_mismatch(&self, method: Method) -> bool {
+    /// What the request is refused with because the 5-tuple has an allocation, or has none.
+    fn mismatch(&self, method: Method) -> Option<ErrorCode> {
         match method {
             //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
             //# The server checks if the 5-tuple is currently in use by an
             //# existing allocation.  If yes, the server rejects the request
             //# with a 437 (Allocation Mismatch) error.
-            Method::ALLOCATE => self.has_allocation,
+            Method::ALLOCATE => self.has_allocation.then_some(ErrorCode::AllocationMismatch),
+            // A control connection does not become a data connection: its client has sent TURN
+            // messages before and waits for more (RFC 6062 §4.3 asks for a connection of its own).
+            Method::CONNECTION_BIND => self.has_allocation.then_some(ErrorCode::BadRequest),
             //= https://www.rfc-editor.org/rfc/rfc8656#section-5
             //# if the 5-tuple does not
             //# identify an existing allocation, then the message MUST either be
             //# rejected with a 437 Allocation Mismatch error (if it is a request) or
             //# be silently ignored
-            _ => !self.has_allocation,
+            _ => (!self.has_allocation).then_some(ErrorCode::AllocationMismatch),
         }
     }
 
@@ -462,7 +487,9 @@ impl Outcome {
             Outcome::Allocated(_)
             | Outcome::Refreshed(_)
             | Outcome::PermissionsCreated
-            | Outcome::ChannelBound => Class::Success,
+            | Outcome::ChannelBound
+            | Outcome::Connected(_)
+            | Outcome::ConnectionBound => Class::Success,
             Outcome::Refused(_) => Class::Error,
         }
     }
@@ -473,7 +500,13 @@ impl Outcome {
             Outcome::Refreshed(lifetime) => {
                 writer.attribute(&Lifetime(*lifetime));
             }
-            Outcome::PermissionsCreated | Outcome::ChannelBound => {}
+            Outcome::PermissionsCreated | Outcome::ChannelBound | Outcome::ConnectionBound => {}
+            //= https://www.rfc-editor.org/rfc/rfc6062#section-5.2
+            //# The server MUST include the CONNECTION-ID attribute in the Connect
+            //# success response.
+            Outcome::Connected(id) => {
+                writer.attribute(id);
+            }
             Outcome::Refused(code) => {
                 writer.error(*code);
             }

@@ -4,18 +4,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use sterna_actors::clock::unix_now;
+use sterna_actors::config::Listen;
 
-use super::{load, print, state_folder};
-use crate::cli::ConfigArg;
-use crate::config::{LoadError, resolve, show};
+use super::{certificate_sources, load, print, state_folder};
+use crate::certificates::Facts;
+use crate::cli::{ConfigArg, UNUSABLE};
+use crate::config::{DTLS, LoadError, Resolved, by_socket, is_stream, resolve, show};
 use crate::machine::Machine;
 
 pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
     let loaded = load(args.path.as_deref())?;
     let origin = loaded.origin.to_string();
     let machine = Machine::inspect().context("network interfaces")?;
-    let resolved = resolve(loaded.config, &machine)
-        .map_err(|fault| LoadError::Fault { origin: origin.clone(), fault })?;
+    let fault = |fault| LoadError::Fault { origin: origin.clone(), fault };
+    let resolved = resolve(loaded.config, &machine).map_err(fault)?;
 
     let mut warnings = loaded.warnings;
     warnings.extend(resolved.warnings.iter().cloned());
@@ -25,6 +28,10 @@ pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
         warnings.push(error.to_string());
         PathBuf::new()
     });
+    let certificates = certificates(&resolved)?.transpose().map_err(fault)?;
+    let facts = certificates.as_deref().unwrap_or_default();
+    let near = facts.iter().filter_map(|facts| facts.warning(unix_now()));
+    warnings.extend(near.map(|warning| format!("tls.certificates: {warning}")));
     for warning in &warnings {
         eprintln!("sterna: warning: {warning}");
     }
@@ -34,6 +41,59 @@ pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
         text.push_str(&format!("# {variable}\n"));
     }
     text.push_str(&show(&resolved, &folder).context("configuration as YAML")?);
+    text.push_str(&sockets(&resolved));
+    text.push_str(&ends(&resolved, certificates.as_deref()));
     print(&text).context("standard output")?;
-    Ok(ExitCode::SUCCESS)
+    // The server would start, but no client would have it.
+    let is_over = facts.iter().any(|facts| facts.is_expired(unix_now()));
+    Ok(if is_over { ExitCode::from(UNUSABLE) } else { ExitCode::SUCCESS })
+}
+
+/// What the certificates say of themselves, where there are any yet.
+fn certificates(
+    resolved: &Resolved,
+) -> anyhow::Result<Option<Result<Vec<Facts>, crate::config::Fault>>> {
+    let Some(sources) = certificate_sources(resolved)? else { return Ok(None) };
+    let is_to_be_made = resolved.config.tls.makes_certificate()
+        && sources.pairs.iter().all(|files| !files.certificate.exists());
+    if is_to_be_made {
+        return Ok(None);
+    }
+    let loaded = sources.load(&sources.read());
+    Ok(Some(loaded.map(|loaded| loaded.certificates)))
+}
+
+/// The listening sockets and what is understood at each.
+fn sockets(resolved: &Resolved) -> String {
+    let has_certificate = resolved.config.tls.has_certificate();
+    let line = |socket: Listen| {
+        let understood = match (is_stream(socket.protocol), has_certificate) {
+            (true, true) => "TCP: tcp, tls",
+            (true, false) => "TCP: tcp",
+            (false, true) if DTLS => "UDP: udp, dtls",
+            (false, true | false) => "UDP: udp",
+        };
+        let behind = if socket.proxy.is_some() { ", behind the PROXY protocol" } else { "" };
+        format!("#   {} {understood}{behind}\n", socket.address)
+    };
+    let lines: String = by_socket(&resolved.listen).into_iter().map(line).collect();
+    format!("# sockets, each for every worker:\n{lines}")
+}
+
+/// For whom the certificates are, and until when.
+fn ends(resolved: &Resolved, certificates: Option<&[Facts]>) -> String {
+    let line = |facts: &Facts| {
+        let path = facts.path.display();
+        format!("#   {path}: {}: {}\n", facts.names(), facts.end(unix_now()))
+    };
+    match certificates {
+        Some(certificates) => {
+            let lines: String = certificates.iter().map(line).collect();
+            format!("# certificates:\n{lines}")
+        }
+        None if resolved.config.tls.makes_certificate() => {
+            "# certificates: one is made at the first start\n".to_owned()
+        }
+        None => String::new(),
+    }
 }

@@ -6,10 +6,10 @@ use anyhow::{Context, bail};
 use sterna_actors::clock::unix_now;
 use sterna_proto::credentials::opaque_string;
 
-use super::{load, minting_secret, print};
+use super::{first_certificate, load, minting_secret, print};
 use crate::cli::CredentialArgs;
 use crate::config::{LoadError, Loaded, resolve};
-use crate::credential::{RtcConfiguration, mint, url};
+use crate::credential::{RtcConfiguration, mint, urls};
 use crate::machine::Machine;
 use crate::state;
 
@@ -44,14 +44,17 @@ fn listener_urls(loaded: Loaded) -> anyhow::Result<Vec<String>> {
     let machine = Machine::inspect().context("network interfaces")?;
     let resolved = resolve(loaded.config, &machine)
         .map_err(|fault| LoadError::Fault { origin: origin.clone(), fault })?;
-    let mut urls = Vec::new();
-    for &listener in &resolved.listen {
-        if listener.port() == 0 {
-            bail!(
-                "{origin}: listen: udp://{listener} has a port of any number; name it with --url"
-            );
+    let direct = resolved.listen.iter().filter(|listener| listener.proxy.is_none());
+    let mut listeners = Vec::new();
+    for listener in direct {
+        if listener.address.port() == 0 {
+            bail!("{origin}: listen: {listener} has a port of any number; name it with --url");
         }
-        urls.extend(resolved.client_addresses(listener, &machine).into_iter().map(url));
+        listeners.extend(resolved.as_clients_see(listener, &machine));
+    }
+    let urls = urls(&listeners, first_certificate(&resolved).as_ref());
+    if urls.is_empty() {
+        bail!("{origin}: listen: no URL follows from it for browsers; name one with --url");
     }
     Ok(urls)
 }

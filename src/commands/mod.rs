@@ -10,8 +10,11 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use sterna_actors::config::Listen;
+use sterna_proto::address::TransportProtocol;
 
-use crate::config::{self, Loaded, StateFolder};
+use crate::certificates::{Facts, Sources, facts_at, kept_at};
+use crate::config::{self, CertificateFiles, Loaded, Resolved, StateFolder};
 use crate::secret::Secret;
 use crate::state;
 
@@ -41,6 +44,29 @@ fn minting_secret(loaded: &Loaded) -> anyhow::Result<Secret> {
         let folder = folder.display();
         format!("{origin}: auth.rest_secrets: is empty, and no first run kept a secret in {folder}")
     })
+}
+
+/// The files of the certificates, where there are any or will be.
+fn certificate_sources(resolved: &Resolved) -> anyhow::Result<Option<Sources>> {
+    let tls = &resolved.config.tls;
+    let pairs = match tls.makes_certificate() {
+        false => tls.certificates.clone(),
+        true => {
+            let path = kept_at(&state_folder(&resolved.config.state_folder)?);
+            vec![CertificateFiles { certificate: path.clone(), key: path }]
+        }
+    };
+    let is_dtls = |listener: &Listen| listener.protocol == TransportProtocol::Dtls;
+    let serves_dtls = resolved.listen.iter().any(is_dtls);
+    let client_ca = tls.client_ca.clone();
+    Ok((!pairs.is_empty()).then_some(Sources { pairs, client_ca, serves_dtls }))
+}
+
+/// What the certificate says of itself that is shown to clients which name none, where it can be
+/// read.
+fn first_certificate(resolved: &Resolved) -> Option<Facts> {
+    let sources = certificate_sources(resolved).ok()??;
+    facts_at(&sources.pairs.first()?.certificate)
 }
 
 /// Writes to standard output. A reader that has gone away wants no more, and that is no failure.

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use sterna_actors::clock;
 use sterna_client::{
-    AllocateOptions, Client, ClientError, ClientOptions, Credentials, Incoming, Retransmission,
+    AllocateOptions, Client, ClientError, ClientOptions, Credentials, Incoming, Protocol,
+    Retransmission, TlsOptions, Transport, Trust,
 };
 use sterna_proto::address::{PeerAddr, RelayedAddr};
 use sterna_proto::channel_data::ChannelNumber;
@@ -28,19 +29,23 @@ mod report;
 mod target;
 
 use report::{Measured, Report};
-use target::Target;
+use target::{Scheme, Target};
+
+/// A client over whichever transport the URL asks for.
+type AnyClient = Client<Box<dyn Transport>>;
 
 pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let target: Target = args.url.parse().map_err(anyhow::Error::msg)?;
     if args.interval * args.count > LONGEST {
         bail!("--count times --interval is more than {}", humantime::format_duration(LONGEST));
     }
+    let protocol = protocol(&target, args)?;
     let credentials = credentials(args)?;
     let server = match resolve(&target) {
         Ok(server) => server,
         Err(error) => return failed(&args.url, &format!("{error:#}")),
     };
-    match probe(server, credentials, args) {
+    match probe(server, &protocol, credentials, args) {
         Ok(report) => {
             print(&if args.json { report.to_json() } else { report.to_string() })
                 .context("standard output")?;
@@ -59,6 +64,22 @@ fn failed(url: &str, why: &str) -> anyhow::Result<ExitCode> {
 fn resolve(target: &Target) -> anyhow::Result<SocketAddr> {
     let mut addresses = (target.host.as_str(), target.port).to_socket_addrs()?;
     addresses.next().context("the host has no address")
+}
+
+fn protocol(target: &Target, args: &ProbeArgs) -> anyhow::Result<Protocol> {
+    let trust = match (&args.ca, args.insecure) {
+        (Some(path), _) => Trust::File(path.clone()),
+        (None, true) => Trust::Anyone,
+        (None, false) => Trust::System,
+    };
+    match target.scheme {
+        Scheme::Udp | Scheme::Tcp if trust != Trust::System => {
+            bail!("--ca and --insecure are about the certificate of a turns: server")
+        }
+        Scheme::Udp => Ok(Protocol::Udp),
+        Scheme::Tcp => Ok(Protocol::Tcp),
+        Scheme::Tls => Ok(Protocol::Tls(TlsOptions::new(&target.host, &trust)?)),
+    }
 }
 
 fn credentials(args: &ProbeArgs) -> anyhow::Result<Credentials> {
@@ -114,6 +135,7 @@ fn ask_password() -> anyhow::Result<Secret> {
 
 fn probe(
     server: SocketAddr,
+    protocol: &Protocol,
     credentials: Credentials,
     args: &ProbeArgs,
 ) -> Result<Report, ClientError> {
@@ -123,10 +145,10 @@ fn probe(
         ..ClientOptions::default()
     };
     let started = clock::now();
-    let mut here = Client::connect(server, options.clone())?;
+    let mut here = Client::dial(server, protocol, options.clone())?;
     let from = here.allocate(&AllocateOptions::default())?.relayed;
     let allocate = clock::now() - started;
-    let mut there = Client::connect(server, options)?;
+    let mut there = Client::dial(server, protocol, options)?;
     let measured = match there.allocate(&AllocateOptions::default()) {
         Ok(allocated) => {
             let measured = cross(&mut here, from, &mut there, allocated.relayed, args);
@@ -143,9 +165,9 @@ fn probe(
 
 /// Makes each allocation the other's peer, and sends packets from the first to the second.
 fn cross(
-    here: &mut Client,
+    here: &mut AnyClient,
     from: RelayedAddr,
-    there: &mut Client,
+    there: &mut AnyClient,
     to: RelayedAddr,
     args: &ProbeArgs,
 ) -> Result<Measured, ClientError> {
@@ -195,7 +217,7 @@ impl Flight {
         packet
     }
 
-    fn receive_until(&mut self, client: &mut Client, end: Instant) -> Result<(), ClientError> {
+    fn receive_until(&mut self, client: &mut AnyClient, end: Instant) -> Result<(), ClientError> {
         while self.measured.round_trips.len() < self.arrived.len() {
             let left = end.saturating_duration_since(clock::now());
             if left.is_zero() {
@@ -234,9 +256,10 @@ fn retransmission(timeout: Duration) -> Retransmission {
 /// The first of RFC 8656.
 const CHANNEL: u16 = 0x4000;
 
-/// Requests that may each wait for the time-out: two Allocates with their challenge, two
-/// ChannelBinds, two Refreshes, the last packet, and some that are asked twice for a stale nonce.
-const EXCHANGES_MAX: u32 = 16;
+/// What may each wait for the time-out: two connections with their handshakes, two Allocates with
+/// their challenge, two ChannelBinds, two Refreshes, the last packet, and some requests that are
+/// made twice for a stale nonce.
+const EXCHANGES_MAX: u32 = 20;
 
 /// Shorter than a permission, so that none has to be refreshed on the way.
 const LONGEST: Duration = Duration::from_secs(240);

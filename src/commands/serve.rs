@@ -8,19 +8,25 @@ use actix_rt::time::timeout;
 use anyhow::Context;
 use humantime::format_duration;
 use sd_notify::NotifyState;
-use slog::{Logger, crit, error, info, o, warn};
+use slog::{Logger, crit, error, info, warn};
 use sterna_actors::Server;
 use sterna_actors::clock;
 
 use super::{load, print, state_folder};
 use crate::cli::{ConfigArg, FAILED};
 use crate::config::{LoadError, Resolved, resolve};
-use crate::credential::{RtcConfiguration, mint, url};
+use crate::credential::{RtcConfiguration, mint, urls};
 use crate::logging;
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::secret::Secret;
 use crate::signals::{Signals, StopSignal};
 use crate::state;
+
+mod capacity;
+mod certificates;
+
+use capacity::raise_limits;
+use certificates::Certificates;
 
 pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
     let signals = Signals::watch().context("signals")?;
@@ -30,6 +36,7 @@ pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
     let fault = |fault| LoadError::Fault { origin: origin.clone(), fault };
     let resolved = resolve(loaded.config, &machine).map_err(fault)?;
     let secrets = Secrets::of(&resolved)?;
+    let certificates = Certificates::of(&resolved, &machine)?.map_err(fault)?;
 
     let mut log = logging::start(&resolved.config.log);
     let version = env!("CARGO_PKG_VERSION");
@@ -38,7 +45,7 @@ pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
         warn!(log.logger, "{warning}");
     }
     raise_limits(&log.logger, &resolved);
-    let relay = Relay { resolved, machine, secrets, log: log.logger.clone() };
+    let relay = Relay { resolved, machine, secrets, certificates, log: log.logger.clone() };
     let stopped = System::new().block_on(relay.run(signals))?;
     // Everything that logs has ended; the log gets what is left of the time for stopping.
     let taken = clock::now() - stopped.since;
@@ -67,6 +74,7 @@ struct Relay {
     resolved: Resolved,
     machine: Machine,
     secrets: Secrets,
+    certificates: Certificates,
     log: Logger,
 }
 
@@ -82,9 +90,11 @@ enum Ended {
 }
 
 impl Relay {
-    async fn run(self, signals: Signals) -> anyhow::Result<Stopped> {
-        let mut signals = signals.stream().context("signals")?;
-        let config = self.resolved.server_config(&self.secrets.all);
+    async fn run(mut self, signals: Signals) -> anyhow::Result<Stopped> {
+        let (mut signals, mut hangups) = signals.streams().context("signals")?;
+        self.certificates.announce(&self.log);
+        let shown = self.certificates.shown.clone();
+        let config = self.resolved.server_config(&self.secrets.all, shown);
         let mut server = Server::start(config, self.log.clone()).await?;
         self.announce(&server);
         notify(&self.log, NotifyState::Ready);
@@ -92,6 +102,7 @@ impl Relay {
         let ended = tokio::select! {
             signal = signals.next() => Ended::Told(signal),
             reason = server.failed() => Ended::Failed(reason.to_string()),
+            never = self.certificates.keep_up(&mut hangups, &self.log) => match never {},
         };
         let since = clock::now();
         notify(&self.log, NotifyState::Stopping);
@@ -114,8 +125,7 @@ impl Relay {
     }
 
     fn announce(&self, server: &Server) {
-        let listening: Vec<String> =
-            server.addresses().iter().map(|address| format!("udp://{address}")).collect();
+        let listening: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
         let relaying: Vec<String> =
             self.resolved.relay_addresses.iter().map(ToString::to_string).collect();
         let ports = &self.resolved.config.relay.ports;
@@ -133,9 +143,10 @@ impl Relay {
     /// Without configured credentials nobody could use the relay, so that one is printed.
     fn print_first_credential(&self, server: &Server, secret: &Secret) {
         let credential = mint(secret, "first-run", clock::unix_now(), FIRST_CREDENTIAL_TTL);
-        let addresses = server.addresses().iter();
-        let clients = addresses.flat_map(|&at| self.resolved.client_addresses(at, &self.machine));
-        let json = RtcConfiguration::new(clients.map(url).collect(), &credential).to_json();
+        let bound = server.addresses().iter();
+        let clients = bound.flat_map(|at| self.resolved.as_clients_see(at, &self.machine));
+        let urls = urls(&clients.collect::<Vec<_>>(), self.certificates.first());
+        let json = RtcConfiguration::new(urls, &credential).to_json();
         info!(self.log, "no credentials are configured; one to try with is on standard output";
             "good_for" => %format_duration(FIRST_CREDENTIAL_TTL),
             "another" => "sterna credential --user NAME --ttl 24h",
@@ -143,48 +154,6 @@ impl Relay {
         if let Err(cause) = print(&format!("{json}\n")) {
             warn!(self.log, "standard output cannot be written"; "cause" => %cause);
         }
-    }
-}
-
-fn raise_limits(log: &Logger, resolved: &Resolved) {
-    let files = match machine::raise_open_files() {
-        Ok(files) => files,
-        Err(cause) => {
-            warn!(log, "the limit of open files cannot be raised"; "cause" => %cause);
-            return;
-        }
-    };
-    let capacity = Capacity::of(files, resolved);
-    let log = log.new(o!("open_files" => files, "relay_ports" => capacity.ports));
-    let (allocations, bound_by) = (capacity.allocations(), capacity.bound_by());
-    info!(log, "capacity"; "allocations" => allocations, "bound_by" => bound_by);
-}
-
-/// How many allocations there can be at once.
-struct Capacity {
-    sockets: u64,
-    ports: u64,
-}
-
-impl Capacity {
-    fn of(files: u64, resolved: &Resolved) -> Capacity {
-        let listening = (resolved.listen.len() * resolved.workers) as u64;
-        // Per arbiter: the runtime's poller, its waker and its signal pipe.
-        let arbiters = 4 * resolved.workers as u64;
-        let ports = &resolved.config.relay.ports;
-        Capacity {
-            sockets: files.saturating_sub(listening + arbiters + FILES_BESIDE),
-            ports: resolved.relay_addresses.len() as u64
-                * (u64::from(*ports.end()) - u64::from(*ports.start()) + 1),
-        }
-    }
-
-    fn allocations(&self) -> u64 {
-        self.sockets.min(self.ports)
-    }
-
-    fn bound_by(&self) -> &'static str {
-        if self.sockets < self.ports { "open_files" } else { "relay_ports" }
     }
 }
 
@@ -207,6 +176,3 @@ const FLUSH_AT_LEAST: Duration = Duration::from_millis(100);
 /// Long enough to try the relay out with, short enough for a credential that scrolls by on a
 /// screen.
 const FIRST_CREDENTIAL_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// Standard streams, log, epoll and what a library opens for a moment.
-const FILES_BESIDE: u64 = 32;

@@ -1,13 +1,14 @@
 //! The configuration as the program uses it: every value typed and in range.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use slog::Level;
+use sterna_actors::config::Listen;
 use sterna_proto::credentials::opaque_string;
 
 use super::Fault;
@@ -16,6 +17,7 @@ use super::raw::{
     RawUser, Scalar,
 };
 use super::values::{self, Read};
+use super::ways_in::{self, Tls};
 use crate::secret::{self, Secret};
 
 /// The configuration, checked. What depends on the machine is still said in words: see
@@ -24,8 +26,10 @@ use crate::secret::{self, Secret};
 pub struct Config {
     /// The realm of the credentials.
     pub realm: String,
-    /// UDP addresses to listen on.
-    pub listen: Vec<SocketAddr>,
+    /// Where clients arrive: no protocol twice at one address.
+    pub listen: Vec<Listen>,
+    /// What TLS and DTLS clients are shown.
+    pub tls: Tls,
     /// Arbiters to serve with.
     pub workers: Workers,
     /// Where relayed transport addresses come from.
@@ -64,6 +68,8 @@ pub struct Relay {
     pub external: Vec<(IpAddr, IpAddr)>,
     /// The ports to lease.
     pub ports: RangeInclusive<u16>,
+    /// Whether TCP is relayed beside UDP, for clients that come by TCP or TLS.
+    pub tcp: bool,
     /// The network device that relay sockets are bound to.
     pub device: Option<String>,
 }
@@ -137,6 +143,16 @@ pub struct Limits {
     pub channels_per_allocation: usize,
     /// Unauthenticated answers to one source address in a second, 0 for any number.
     pub unauthenticated_answers_per_second: u32,
+    /// Connections of one TCP listening socket.
+    pub connections_per_listener: usize,
+    /// Those of them whose client has proved nothing yet.
+    pub unproved_connections_per_listener: usize,
+    /// Those of them from one source address.
+    pub unproved_connections_per_source: usize,
+    /// What a client has from its first byte to its first good request.
+    pub connection_setup: Duration,
+    /// Bytes that wait for a client which does not keep up.
+    pub stream_buffer: usize,
 }
 
 /// Details of the protocol.
@@ -176,9 +192,13 @@ pub enum StateFolder {
 }
 
 pub(super) fn check(raw: &RawConfig) -> Result<Config, Fault> {
+    let realm = read("realm", &raw.realm, realm)?;
+    let (listen, tls) = (ways_in::listen(&raw.listen)?, ways_in::tls(&raw.tls)?);
+    ways_in::check_together(&listen, &tls)?;
     Ok(Config {
-        realm: read("realm", &raw.realm, realm)?,
-        listen: listen(&raw.listen)?,
+        realm,
+        listen,
+        tls,
         workers: read("workers", &raw.workers, |text| {
             Ok(match values::number(text, 0..=WORKERS_MAX)? {
                 0 => Workers::PerCore,
@@ -196,13 +216,17 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Fault> {
     })
 }
 
-fn read<T>(key: &str, given: &Scalar, read: impl FnOnce(&str) -> Read<T>) -> Result<T, Fault> {
+pub(super) fn read<T>(
+    key: &str,
+    given: &Scalar,
+    read: impl FnOnce(&str) -> Read<T>,
+) -> Result<T, Fault> {
     let text = given.text();
     read(text).map_err(|why| Fault::new(key, &format!("{text:?} {why}")))
 }
 
 /// The items of a list in their order, each of them once.
-fn read_list<T: Ord + Copy>(
+pub(super) fn read_list<T: Ord + Copy>(
     key: &str,
     given: &[Scalar],
     item: impl Fn(&str) -> Read<T>,
@@ -230,13 +254,6 @@ fn realm(text: &str) -> Read<String> {
     }
 }
 
-fn listen(given: &[Scalar]) -> Result<Vec<SocketAddr>, Fault> {
-    if given.is_empty() {
-        return Err(Fault::new("listen", "is empty; list at least one, as in udp://0.0.0.0:3478"));
-    }
-    read_list("listen", given, values::listener)
-}
-
 fn relay(raw: &RawRelay) -> Result<Relay, Fault> {
     let named = read_list("relay.addresses", &raw.addresses, values::host)?;
     Ok(Relay {
@@ -246,6 +263,7 @@ fn relay(raw: &RawRelay) -> Result<Relay, Fault> {
         },
         external: external(&raw.external)?,
         ports: read("relay.ports", &raw.ports, values::ports)?,
+        tcp: read("relay.tcp", &raw.tcp, values::boolean)?,
         device: read("relay.device", &raw.device, device)?,
     })
 }
@@ -407,12 +425,9 @@ fn limits(raw: &RawLimits) -> Result<Limits, Fault> {
     let count = |key: &str, given, high| {
         read(&format!("limits.{key}"), given, |text| values::number(text, 1..=high))
     };
+    let sessions = |key: &str, given| count(key, given, SESSIONS_MAX);
     Ok(Limits {
-        sessions_per_listener: count(
-            "sessions_per_listener",
-            &raw.sessions_per_listener,
-            SESSIONS_MAX,
-        )?,
+        sessions_per_listener: sessions("sessions_per_listener", &raw.sessions_per_listener)?,
         permissions_per_allocation: count(
             "permissions_per_allocation",
             &raw.permissions_per_allocation,
@@ -428,6 +443,24 @@ fn limits(raw: &RawLimits) -> Result<Limits, Fault> {
             &raw.unauthenticated_answers_per_second,
             |text| values::number(text, 0..=ANSWERS_MAX),
         )?,
+        connections_per_listener: sessions(
+            "connections_per_listener",
+            &raw.connections_per_listener,
+        )?,
+        unproved_connections_per_listener: sessions(
+            "unproved_connections_per_listener",
+            &raw.unproved_connections_per_listener,
+        )?,
+        unproved_connections_per_source: sessions(
+            "unproved_connections_per_source",
+            &raw.unproved_connections_per_source,
+        )?,
+        connection_setup: read("limits.connection_setup", &raw.connection_setup, |text| {
+            values::duration(text, SETUP)
+        })?,
+        stream_buffer: read("limits.stream_buffer", &raw.stream_buffer, |text| {
+            values::size(text, STREAM_BUFFER)
+        })?,
     })
 }
 
@@ -492,6 +525,14 @@ const PERMISSIONS_MAX: usize = 65_536;
 const CHANNELS_MAX: usize = 16_383;
 
 const ANSWERS_MAX: u32 = 1_000_000;
+
+/// Below a second, clients far away would not get through; above five minutes nobody waits for
+/// anything but room in our table.
+const SETUP: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+
+/// At least two of the largest frames, so that each fits beside another; at most what a few hundred
+/// clients could hold of the machine's memory.
+const STREAM_BUFFER: RangeInclusive<usize> = 128 * 1024..=64 * 1024 * 1024;
 
 /// The kernel's IFNAMSIZ without the terminating zero.
 const DEVICE_NAME_MAX: usize = 15;

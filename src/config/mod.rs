@@ -13,6 +13,7 @@ mod show;
 mod source;
 mod values;
 mod warnings;
+mod ways_in;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -28,6 +29,7 @@ pub use checked::{
 pub use fault::Fault;
 pub use resolve::{Resolved, resolve};
 pub use show::show;
+pub use ways_in::{CertificateFiles, DTLS, Tls, by_socket, is_stream};
 
 use crate::secret::Secret;
 

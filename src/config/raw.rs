@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -14,7 +15,8 @@ use serde::{Deserialize, Serialize, Serializer};
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawConfig {
     pub(super) realm: Scalar,
-    pub(super) listen: Vec<Scalar>,
+    pub(super) listen: Vec<RawListen>,
+    pub(super) tls: RawTls,
     pub(super) workers: Scalar,
     pub(super) relay: RawRelay,
     pub(super) auth: RawAuth,
@@ -28,10 +30,19 @@ pub(super) struct RawConfig {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct RawTls {
+    pub(super) certificates: Vec<RawCertificate>,
+    pub(super) client_ca: Scalar,
+    pub(super) self_signed: Scalar,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct RawRelay {
     pub(super) addresses: Vec<Scalar>,
     pub(super) external: BTreeMap<String, Scalar>,
     pub(super) ports: Scalar,
+    pub(super) tcp: Scalar,
     pub(super) device: Scalar,
 }
 
@@ -67,6 +78,11 @@ pub(super) struct RawLimits {
     pub(super) permissions_per_allocation: Scalar,
     pub(super) channels_per_allocation: Scalar,
     pub(super) unauthenticated_answers_per_second: Scalar,
+    pub(super) connections_per_listener: Scalar,
+    pub(super) unproved_connections_per_listener: Scalar,
+    pub(super) unproved_connections_per_source: Scalar,
+    pub(super) connection_setup: Scalar,
+    pub(super) stream_buffer: Scalar,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -81,6 +97,33 @@ pub(super) struct RawStun {
 pub(super) struct RawLog {
     pub(super) level: Scalar,
     pub(super) format: Scalar,
+}
+
+/// A listener: its URL alone, or with what else is to be said of it.
+pub(super) enum RawListen {
+    Url(Scalar),
+    Map(RawListenMap),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListenMap {
+    pub(super) url: Option<Scalar>,
+    pub(super) proxy_protocol: Option<Scalar>,
+    pub(super) trusted: Option<Vec<Scalar>>,
+}
+
+/// A certificate and its key: a map of both, or `CERTIFICATE=KEY` as the environment has to say it.
+pub(super) enum RawCertificate {
+    Pair(Scalar),
+    Map(RawCertificateMap),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCertificateMap {
+    pub(super) certificate: Option<Scalar>,
+    pub(super) key: Option<Scalar>,
 }
 
 /// How the file says that a user proves itself.
@@ -125,7 +168,8 @@ impl Default for RawConfig {
     fn default() -> Self {
         RawConfig {
             realm: "example.org".into(),
-            listen: vec!["udp://0.0.0.0:3478".into(), "udp://[::]:3478".into()],
+            listen: DEFAULT_LISTEN.map(|url| RawListen::Url(url.into())).into(),
+            tls: RawTls::default(),
             workers: "0".into(),
             relay: RawRelay::default(),
             auth: RawAuth::default(),
@@ -139,12 +183,19 @@ impl Default for RawConfig {
     }
 }
 
+impl Default for RawTls {
+    fn default() -> Self {
+        RawTls { certificates: Vec::new(), client_ca: "".into(), self_signed: "false".into() }
+    }
+}
+
 impl Default for RawRelay {
     fn default() -> Self {
         RawRelay {
             addresses: Vec::new(),
             external: BTreeMap::new(),
             ports: "49152-65535".into(),
+            tcp: "true".into(),
             device: "".into(),
         }
     }
@@ -170,6 +221,11 @@ impl Default for RawLimits {
             permissions_per_allocation: "1024".into(),
             channels_per_allocation: "1024".into(),
             unauthenticated_answers_per_second: "100".into(),
+            connections_per_listener: "65536".into(),
+            unproved_connections_per_listener: "4096".into(),
+            unproved_connections_per_source: "64".into(),
+            connection_setup: "10s".into(),
+            stream_buffer: "256KiB".into(),
         }
     }
 }
@@ -199,6 +255,18 @@ impl Serialize for RawUser {
     }
 }
 
+impl Serialize for RawListen {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl Serialize for RawCertificate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ScalarVisitor)
@@ -207,7 +275,25 @@ impl<'de> Deserialize<'de> for Scalar {
 
 impl<'de> Deserialize<'de> for RawUser {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(UserVisitor)
+        let expected = "a password, or {md5_key: …, sha256_key: …}";
+        let given = deserializer.deserialize_any(EitherVisitor::new(expected))?;
+        Ok(given.either(RawUser::Password, RawUser::Keys))
+    }
+}
+
+impl<'de> Deserialize<'de> for RawListen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a URL, or {url: …, proxy_protocol: true, trusted: [NETWORK]}";
+        let given = deserializer.deserialize_any(EitherVisitor::new(expected))?;
+        Ok(given.either(RawListen::Url, RawListen::Map))
+    }
+}
+
+impl<'de> Deserialize<'de> for RawCertificate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "{certificate: PATH, key: PATH}, or CERTIFICATE=KEY";
+        let given = deserializer.deserialize_any(EitherVisitor::new(expected))?;
+        Ok(given.either(RawCertificate::Pair, RawCertificate::Map))
     }
 }
 
@@ -241,36 +327,64 @@ impl Visitor<'_> for ScalarVisitor {
     }
 }
 
-struct UserVisitor;
+/// A value or a map.
+enum Either<M> {
+    Scalar(Scalar),
+    Map(M),
+}
 
-impl<'de> Visitor<'de> for UserVisitor {
-    type Value = RawUser;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a password, or {md5_key: …, sha256_key: …}")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<RawUser, E> {
-        ScalarVisitor.visit_str(text).map(RawUser::Password)
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<RawUser, E> {
-        ScalarVisitor.visit_i64(number).map(RawUser::Password)
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<RawUser, E> {
-        ScalarVisitor.visit_u64(number).map(RawUser::Password)
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<RawUser, E> {
-        ScalarVisitor.visit_f64(number).map(RawUser::Password)
-    }
-
-    fn visit_bool<E: Error>(self, truth: bool) -> Result<RawUser, E> {
-        ScalarVisitor.visit_bool(truth).map(RawUser::Password)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawUser, A::Error> {
-        RawKeys::deserialize(MapAccessDeserializer::new(map)).map(RawUser::Keys)
+impl<M> Either<M> {
+    fn either<T>(self, scalar: impl FnOnce(Scalar) -> T, map: impl FnOnce(M) -> T) -> T {
+        match self {
+            Either::Scalar(given) => scalar(given),
+            Either::Map(given) => map(given),
+        }
     }
 }
+
+struct EitherVisitor<M> {
+    expected: &'static str,
+    map: PhantomData<M>,
+}
+
+impl<M> EitherVisitor<M> {
+    fn new(expected: &'static str) -> EitherVisitor<M> {
+        EitherVisitor { expected, map: PhantomData }
+    }
+}
+
+impl<'de, M: Deserialize<'de>> Visitor<'de> for EitherVisitor<M> {
+    type Value = Either<M>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Either<M>, E> {
+        ScalarVisitor.visit_str(text).map(Either::Scalar)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Either<M>, E> {
+        ScalarVisitor.visit_i64(number).map(Either::Scalar)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Either<M>, E> {
+        ScalarVisitor.visit_u64(number).map(Either::Scalar)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Either<M>, E> {
+        ScalarVisitor.visit_f64(number).map(Either::Scalar)
+    }
+
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<Either<M>, E> {
+        ScalarVisitor.visit_bool(truth).map(Either::Scalar)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Either<M>, A::Error> {
+        M::deserialize(MapAccessDeserializer::new(map)).map(Either::Map)
+    }
+}
+
+/// STUN's port, by datagrams and streams, of both families.
+const DEFAULT_LISTEN: [&str; 4] =
+    ["udp://0.0.0.0:3478", "udp://[::]:3478", "tcp://0.0.0.0:3478", "tcp://[::]:3478"];

@@ -1,12 +1,15 @@
 //! Fits a configuration to the machine: what "one per core" and "every address" mean here.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
-use sterna_actors::config as actors;
+use sterna_actors::config::{self as actors, Listen};
+use sterna_actors::tls::TlsTerms;
 use sterna_proto::allocation;
+use tokio::sync::watch;
 
 use super::Fault;
-use super::checked::{Config, RelayAddresses, UserSecret, Workers};
+use super::checked::{Config, Limits, RelayAddresses, UserSecret, Workers};
 use crate::machine::Machine;
 use crate::secret::Secret;
 
@@ -15,8 +18,8 @@ use crate::secret::Secret;
 pub struct Resolved {
     /// The configuration.
     pub config: Config,
-    /// UDP addresses to listen on. Never empty.
-    pub listen: Vec<SocketAddr>,
+    /// Where clients arrive. Never empty.
+    pub listen: Vec<Listen>,
     /// Arbiters. At least one.
     pub workers: usize,
     /// Addresses to relay from. Never empty.
@@ -65,29 +68,38 @@ impl Resolved {
         Ok(())
     }
 
-    /// The addresses that clients use for the listener at `bound`, as they see them from outside.
-    pub fn client_addresses(&self, bound: SocketAddr, machine: &Machine) -> Vec<SocketAddr> {
-        let local: Vec<IpAddr> = match bound.ip().is_unspecified() {
-            true => machine.reachable(bound.ip(), machine.is_alone()).collect(),
-            false => vec![bound.ip()],
+    /// `bound` as clients use it: for a wildcard the addresses of this machine that they can reach,
+    /// and each as it looks from outside.
+    pub fn as_clients_see(&self, bound: &Listen, machine: &Machine) -> Vec<Listen> {
+        let ip = bound.address.ip();
+        let local: Vec<IpAddr> = match ip.is_unspecified() {
+            true => machine.reachable(ip, machine.is_alone()).collect(),
+            false => vec![ip],
         };
         let external = &self.config.relay.external;
         let outside = |ip: IpAddr| {
             external.iter().find(|(private, _)| *private == ip).map_or(ip, |&(_, public)| public)
         };
-        local.into_iter().map(|ip| SocketAddr::new(outside(ip), bound.port())).collect()
+        let at = |ip| SocketAddr::new(outside(ip), bound.address.port());
+        local.into_iter().map(|ip| Listen { address: at(ip), ..bound.clone() }).collect()
     }
 
     /// What the actors are started with. `rest_secrets` are those of the configuration, or the one
-    /// that the daemon made for itself.
-    pub fn server_config(&self, rest_secrets: &[Secret]) -> actors::ServerConfig {
+    /// that the daemon made for itself; `tls` is what is kept in step with the certificate files.
+    pub fn server_config(
+        &self,
+        rest_secrets: &[Secret],
+        tls: Option<watch::Receiver<Arc<TlsTerms>>>,
+    ) -> actors::ServerConfig {
         let config = &self.config;
         actors::ServerConfig {
             realm: config.realm.clone(),
             listen: self.listen.clone(),
+            tls,
             workers: self.workers,
             software: config.stun.software.clone(),
             relay: actors::RelayConfig {
+                tcp: config.relay.tcp,
                 addresses: self.relay_addresses.clone(),
                 external: config.relay.external.clone(),
                 ports: config.relay.ports.clone(),
@@ -112,14 +124,7 @@ impl Resolved {
                 allow: config.peers.allow.clone(),
                 deny: config.peers.deny.clone(),
             },
-            limits: actors::Limits {
-                sessions_per_listener: config.limits.sessions_per_listener,
-                permissions_per_allocation: config.limits.permissions_per_allocation,
-                channels_per_allocation: config.limits.channels_per_allocation,
-                unauthenticated_answers_per_second: config
-                    .limits
-                    .unauthenticated_answers_per_second,
-            },
+            limits: limits(&config.limits),
             rfc5766_channel_numbers: config.stun.rfc5766_channel_numbers,
         }
     }
@@ -129,12 +134,12 @@ fn listeners(
     config: &Config,
     machine: &Machine,
     warnings: &mut Vec<String>,
-) -> Result<Vec<SocketAddr>, Fault> {
+) -> Result<Vec<Listen>, Fault> {
     let mut listen = config.listen.clone();
     if !machine.has_ipv6 {
         // "Every IPv6 address" is none here. An address by name is wanted and fails when it is
         // bound.
-        listen.retain(|address| !(address.is_ipv6() && address.ip().is_unspecified()));
+        listen.retain(|l| !(l.address.is_ipv6() && l.address.ip().is_unspecified()));
     }
     if listen.is_empty() {
         return Err(Fault::new("listen", "names only [::], and this machine has no IPv6"));
@@ -147,7 +152,7 @@ fn listeners(
 
 fn relay_addresses(
     config: &Config,
-    listen: &[SocketAddr],
+    listen: &[Listen],
     machine: &Machine,
 ) -> Result<Vec<IpAddr>, Fault> {
     if let RelayAddresses::Named(addresses) = &config.relay.addresses {
@@ -156,6 +161,7 @@ fn relay_addresses(
     let alone = machine.is_alone();
     let mut addresses = Vec::new();
     for listener in listen {
+        let listener = listener.address;
         let found: Vec<IpAddr> = match listener.ip().is_unspecified() {
             true => machine.reachable(listener.ip(), alone).collect(),
             false => vec![listener.ip()],
@@ -171,6 +177,20 @@ fn relay_addresses(
         return Err(Fault::new("relay.addresses", why));
     }
     Ok(addresses)
+}
+
+fn limits(limits: &Limits) -> actors::Limits {
+    actors::Limits {
+        sessions_per_listener: limits.sessions_per_listener,
+        permissions_per_allocation: limits.permissions_per_allocation,
+        channels_per_allocation: limits.channels_per_allocation,
+        unauthenticated_answers_per_second: limits.unauthenticated_answers_per_second,
+        connections_per_listener: limits.connections_per_listener,
+        unproved_connections_per_listener: limits.unproved_connections_per_listener,
+        unproved_connections_per_source: limits.unproved_connections_per_source,
+        connection_setup: limits.connection_setup,
+        stream_buffer: limits.stream_buffer,
+    }
 }
 
 fn secret(user: &UserSecret) -> actors::UserSecret {

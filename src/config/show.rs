@@ -6,9 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+use sterna_actors::config::Listen;
 
-use super::checked::{LogFormat, UserSecret};
+use super::checked::{Limits, LogFormat, UserSecret};
 use super::resolve::Resolved;
+use super::values::show_size;
+use super::ways_in::{CertificateFiles, Tls};
 use crate::secret::SHOWN;
 
 /// The resolved configuration as YAML: what an operator would write to get exactly this.
@@ -19,7 +22,8 @@ pub fn show(resolved: &Resolved, state_folder: &Path) -> Result<String, serde_sa
 #[derive(Serialize)]
 struct Shown<'a> {
     realm: &'a str,
-    listen: Vec<String>,
+    listen: Vec<ShownListen>,
+    tls: ShownTls<'a>,
     workers: usize,
     relay: ShownRelay<'a>,
     auth: ShownAuth<'a>,
@@ -32,10 +36,31 @@ struct Shown<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(untagged)]
+enum ShownListen {
+    Url(String),
+    BehindProxy { url: String, proxy_protocol: bool, trusted: Vec<String> },
+}
+
+#[derive(Serialize)]
+struct ShownTls<'a> {
+    certificates: Vec<ShownCertificate<'a>>,
+    client_ca: &'a Path,
+    self_signed: bool,
+}
+
+#[derive(Serialize)]
+struct ShownCertificate<'a> {
+    certificate: &'a Path,
+    key: &'a Path,
+}
+
+#[derive(Serialize)]
 struct ShownRelay<'a> {
     addresses: &'a [IpAddr],
     external: BTreeMap<String, IpAddr>,
     ports: String,
+    tcp: bool,
     device: &'a str,
 }
 
@@ -63,6 +88,11 @@ struct ShownLimits {
     permissions_per_allocation: usize,
     channels_per_allocation: usize,
     unauthenticated_answers_per_second: u32,
+    connections_per_listener: usize,
+    unproved_connections_per_listener: usize,
+    unproved_connections_per_source: usize,
+    connection_setup: String,
+    stream_buffer: String,
 }
 
 #[derive(Serialize)]
@@ -82,7 +112,8 @@ impl<'a> Shown<'a> {
         let config = &resolved.config;
         Shown {
             realm: &config.realm,
-            listen: resolved.listen.iter().map(|address| format!("udp://{address}")).collect(),
+            listen: resolved.listen.iter().map(ShownListen::from).collect(),
+            tls: ShownTls::of(&config.tls),
             workers: resolved.workers,
             relay: ShownRelay::of(resolved),
             auth: ShownAuth {
@@ -99,14 +130,7 @@ impl<'a> Shown<'a> {
                 ("allow", config.peers.allow.iter().map(ToString::to_string).collect()),
                 ("deny", config.peers.deny.iter().map(ToString::to_string).collect()),
             ]),
-            limits: ShownLimits {
-                sessions_per_listener: config.limits.sessions_per_listener,
-                permissions_per_allocation: config.limits.permissions_per_allocation,
-                channels_per_allocation: config.limits.channels_per_allocation,
-                unauthenticated_answers_per_second: config
-                    .limits
-                    .unauthenticated_answers_per_second,
-            },
+            limits: ShownLimits::from(&config.limits),
             stun: ShownStun {
                 software: config.stun.software.as_deref().unwrap_or_default(),
                 rfc5766_channel_numbers: config.stun.rfc5766_channel_numbers,
@@ -123,6 +147,50 @@ impl<'a> Shown<'a> {
     }
 }
 
+impl From<&Listen> for ShownListen {
+    fn from(listener: &Listen) -> Self {
+        let url = listener.to_string();
+        match &listener.proxy {
+            None => ShownListen::Url(url),
+            Some(trusted) => ShownListen::BehindProxy {
+                url,
+                proxy_protocol: true,
+                trusted: trusted.iter().map(ToString::to_string).collect(),
+            },
+        }
+    }
+}
+
+impl<'a> ShownTls<'a> {
+    fn of(tls: &'a Tls) -> ShownTls<'a> {
+        let shown = |files: &'a CertificateFiles| ShownCertificate {
+            certificate: &files.certificate,
+            key: &files.key,
+        };
+        ShownTls {
+            certificates: tls.certificates.iter().map(shown).collect(),
+            client_ca: tls.client_ca.as_deref().unwrap_or(Path::new("")),
+            self_signed: tls.self_signed,
+        }
+    }
+}
+
+impl From<&Limits> for ShownLimits {
+    fn from(limits: &Limits) -> Self {
+        ShownLimits {
+            sessions_per_listener: limits.sessions_per_listener,
+            permissions_per_allocation: limits.permissions_per_allocation,
+            channels_per_allocation: limits.channels_per_allocation,
+            unauthenticated_answers_per_second: limits.unauthenticated_answers_per_second,
+            connections_per_listener: limits.connections_per_listener,
+            unproved_connections_per_listener: limits.unproved_connections_per_listener,
+            unproved_connections_per_source: limits.unproved_connections_per_source,
+            connection_setup: seconds(limits.connection_setup),
+            stream_buffer: show_size(limits.stream_buffer),
+        }
+    }
+}
+
 impl<'a> ShownRelay<'a> {
     fn of(resolved: &'a Resolved) -> ShownRelay<'a> {
         let relay = &resolved.config.relay;
@@ -130,6 +198,7 @@ impl<'a> ShownRelay<'a> {
             addresses: &resolved.relay_addresses,
             external: relay.external.iter().map(|(from, to)| (from.to_string(), *to)).collect(),
             ports: format!("{}-{}", relay.ports.start(), relay.ports.end()),
+            tcp: relay.tcp,
             device: relay.device.as_deref().unwrap_or_default(),
         }
     }
@@ -149,7 +218,6 @@ impl From<&UserSecret> for ShownUser {
 
 fn lifetimes(resolved: &Resolved) -> BTreeMap<&'static str, String> {
     let lifetimes = &resolved.config.lifetimes;
-    let seconds = |span: Duration| format!("{}s", span.as_secs());
     BTreeMap::from([
         ("allocation", seconds(lifetimes.allocation)),
         ("allocation_max", seconds(lifetimes.allocation_max)),
@@ -158,4 +226,8 @@ fn lifetimes(resolved: &Resolved) -> BTreeMap<&'static str, String> {
         ("nonce", seconds(lifetimes.nonce)),
         ("reservation", seconds(lifetimes.reservation)),
     ])
+}
+
+fn seconds(span: Duration) -> String {
+    format!("{}s", span.as_secs())
 }

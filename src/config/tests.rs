@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use slog::Level;
+use sterna_actors::config::Listen;
+use sterna_proto::address::TransportProtocol;
 
 use super::*;
 use crate::machine::Machine;
@@ -54,12 +56,17 @@ fn a_file_of_comments_and_empty_groups_sets_nothing() {
     assert_eq!(config(""), config("# nothing\nrelay:\n  # nothing\nrealm:\nauth:\n  users:\n"));
 }
 
+/// Listeners as texts.
+fn listed(listeners: &[Listen]) -> Vec<String> {
+    listeners.iter().map(|listener| format!("{listener} {:?}", listener.proxy)).collect()
+}
+
 #[test]
 fn values_are_read() {
     let config = config(
         r#"
 realm: turn.example.com
-listen: ["udp://192.0.2.1:3478", "udp://[2001:db8::1]:3478"]
+listen: ["udp://192.0.2.1:3478", "tcp://[2001:db8::1]:3478"]
 workers: 3
 relay:
   addresses: [192.0.2.1, "2001:db8::1"]
@@ -74,7 +81,7 @@ auth:
   rest_secrets: [north, "south"]
 lifetimes: {allocation: 10m, allocation_max: 2h, permission: 5m, nonce: 1s, reservation: 1m}
 peers: {allow: [10.1.2.0/24, "fd00::1"], deny: [203.0.113.0/24]}
-limits: {unauthenticated_answers_per_second: 0, channels_per_allocation: 7}
+limits: {unauthenticated_answers_per_second: 0, channels_per_allocation: 7, stream_buffer: 1MiB}
 stun: {software: tern, rfc5766_channel_numbers: true}
 log: {level: debug, format: json}
 state_folder: /var/lib/tern
@@ -82,7 +89,8 @@ state_folder: /var/lib/tern
     );
 
     assert_eq!("turn.example.com", config.realm);
-    assert_eq!("[192.0.2.1:3478, [2001:db8::1]:3478]", format!("{:?}", config.listen));
+    let listen = vec!["udp://192.0.2.1:3478 None", "tcp://[2001:db8::1]:3478 None"];
+    assert_eq!(listen, listed(&config.listen));
     assert_eq!(Workers::Fixed(3), config.workers);
     let ip = |text: &str| text.parse::<IpAddr>().expect(text);
     let named = RelayAddresses::Named(vec![ip("192.0.2.1"), ip("2001:db8::1")]);
@@ -105,6 +113,8 @@ state_folder: /var/lib/tern
     assert_eq!("[10.1.2.0/24, fd00::1/128]", format!("{:?}", config.peers.allow));
     assert_eq!(0, config.limits.unauthenticated_answers_per_second);
     assert_eq!(7, config.limits.channels_per_allocation);
+    assert_eq!(1024 * 1024, config.limits.stream_buffer);
+    assert_eq!(Duration::from_secs(10), config.limits.connection_setup);
     assert_eq!(Some("tern"), config.stun.software.as_deref());
     assert!(config.stun.rfc5766_channel_numbers);
     assert_eq!(LogConfig { level: Level::Debug, format: LogFormat::Json }, config.log);
@@ -126,17 +136,17 @@ fn faults_of_listeners_and_workers_name_key_value_and_cure() {
     assert_refused(&[
         ("realm: ''", r#"realm: "" is no realm"#),
         ("listen: []", "listen: is empty; list at least one, as in udp://0.0.0.0:3478"),
-        ("listen: ['tcp://0.0.0.0:3478']", "asks for tcp; this build serves udp only"),
-        ("listen: ['tls://0.0.0.0:5349']", "asks for tls; this build serves udp only"),
-        ("listen: ['dtls://0.0.0.0:5349']", "asks for dtls; this build serves udp only"),
-        ("listen: ['http://0.0.0.0:1']", "has an unknown scheme"),
+        ("listen: ['http://0.0.0.0:1']", "has an unknown scheme; there are udp, tcp, tls and dtls"),
         (
             "listen: ['0.0.0.0:3478']",
             r#"listen: "0.0.0.0:3478" has no scheme; write it as in udp:"#,
         ),
         ("listen: ['udp://localhost:3478']", "is not IP:PORT behind the scheme"),
         ("listen: ['udp://127.0.0.1:99999']", r#"listen: "udp://127.0.0.1:99999" is not IP:PORT"#),
-        ("listen: ['udp://1.2.3.4:5', 'udp://1.2.3.4:5']", "is listed twice"),
+        (
+            "listen: ['tcp://1.2.3.4:5', 'udp://1.2.3.4:5', {url: 'tcp://1.2.3.4:5'}]",
+            r#"listen: "tcp://1.2.3.4:5" is listed twice"#,
+        ),
         ("workers: many", r#"workers: "many" is not a whole number from 0 to 1024"#),
         ("workers: 1025", r#"workers: "1025" is not from 0 to 1024"#),
         ("workers: -1", r#"workers: "-1" is not a whole number"#),
@@ -163,6 +173,7 @@ fn faults_of_the_relay_name_key_value_and_cure() {
         ),
         ("relay: {ports: 50000}", "is not a port range; write LOW-HIGH"),
         ("relay: {ports: 50000-70000}", "is not a port range"),
+        ("relay: {tcp: 0}", r#"relay.tcp: "0" is neither true nor false"#),
         ("relay: {device: a-name-that-is-too-long}", "is not the name of a network device"),
     ]);
 }
@@ -209,7 +220,7 @@ fn faults_of_other_values_name_key_value_and_cure() {
         ("log: {level: verbose}", "is no level: error, warning, info, debug, trace"),
         ("log: {format: xml}", "is no format: text, json"),
         ("state_folder: state", r#"state_folder: "state" is not an absolute path"#),
-        ("relay: 5", "relay: is a group of keys: addresses, device, external, ports"),
+        ("relay: 5", "relay: is a group of keys: addresses, device, external, ports, tcp"),
         ("realm: [a]", "realm: takes a single value"),
         ("listen: udp://0.0.0.0:3478", "listen: takes a list"),
         ("- a", "turn.yaml: "),
@@ -227,7 +238,8 @@ fn unknown_keys_name_the_nearest_known_one() {
         ("lifetime: {nonce: 1s}", "lifetime: unknown key; did you mean lifetimes?"),
         ("lifetimes: {permissions: 1s}", "did you mean lifetimes.permission?"),
         ("log: {colour: true}", "log.colour: unknown key; known here: format, level"),
-        ("tls: {}", "tls: unknown key; known here: auth, lifetimes, limits"),
+        ("tls: {certificate: []}", "tls.certificate: unknown key; did you mean tls.certificates?"),
+        ("colour: {}", "colour: unknown key; known here: auth, lifetimes, limits"),
     ];
     for (yaml, expected) in cases {
         let error = error(yaml);
@@ -272,7 +284,8 @@ fn the_environment_overrides_the_file() {
         yaml,
         &[
             ("STERNA__RELAY__PORTS", "50000-50100"),
-            ("STERNA__LISTEN", "udp://127.0.0.1:0, udp://[::1]:0"),
+            ("STERNA__LISTEN", "udp://127.0.0.1:0, tls://[::1]:0"),
+            ("STERNA__TLS__CERTIFICATES", "/a.pem=/b.pem, /c.pem=/c.pem"),
             ("STERNA__RELAY__EXTERNAL", "10.0.0.5=203.0.113.5,fd00::5=2001:db8::5"),
             ("STERNA__AUTH__USERS__Alice.B", "0123"),
             ("STERNA__AUTH__USERS__under__score", "x,y"),
@@ -286,7 +299,8 @@ fn the_environment_overrides_the_file() {
     let config = loaded.config;
     assert_eq!("file", config.realm);
     assert_eq!(50000..=50100, config.relay.ports);
-    assert_eq!(2, config.listen.len());
+    assert_eq!(vec!["udp://127.0.0.1:0 None", "tls://[::1]:0 None"], listed(&config.listen));
+    assert_eq!(2, config.tls.certificates.len());
     assert_eq!(2, config.relay.external.len());
     assert_eq!(Vec::<ipnet::IpNet>::new(), config.peers.allow);
     let names: Vec<&str> = config.auth.users.keys().map(String::as_str).collect();
@@ -311,7 +325,8 @@ fn wrong_variables_are_named() {
         ("STERNA__AUTH__USERS__", "x", "sets no known key"),
         ("STERNA__AUTH__USERS", "alice", "is not of the form name=value"),
         ("STERNA__WORKERS", "x", r#"STERNA__WORKERS: workers: "x" is not a whole number"#),
-        ("STERNA__LISTEN", "tcp://0.0.0.0:1", "STERNA__LISTEN: listen: "),
+        ("STERNA__LISTEN", "ftp://0.0.0.0:1", "STERNA__LISTEN: listen: "),
+        ("STERNA__TLS__CERTIFICATES", "/a.pem", "is not CERTIFICATE=KEY"),
         (
             "STERNA__AUTH__USERS__A",
             "",
@@ -343,7 +358,13 @@ fn risky_values_are_warned_about() {
             "auth.users.bob: has an md5_key alone",
         ),
         ("listen: ['udp://127.0.0.1:50000']", "holds the port of the listener 127.0.0.1:50000"),
+        ("listen: ['tcp://127.0.0.1:50000']", "holds the port of the listener 127.0.0.1:50000"),
         ("lifetimes: {permission: 60s}", "lifetimes.permission: RFC 8656 fixes it at 300s"),
+        (
+            "listen: [{url: 'tcp://0.0.0.0:1', proxy_protocol: true, trusted: ['::/0']}]",
+            "listen: tcp://0.0.0.0:1 trusts every source",
+        ),
+        ("tls: {certificates: ['/c=/k'], self_signed: true}", "tls.self_signed: has no effect"),
         ("lifetimes: {channel: 60s}", "lifetimes.channel: RFC 8656 fixes it at 600s"),
     ];
     for (yaml, expected) in cases {
@@ -354,8 +375,8 @@ fn risky_values_are_warned_about() {
 
 #[test]
 fn sound_values_are_not_warned_about() {
-    let yaml =
-        "realm: turn.example.com\npeers: {allow: [203.0.113.0/24, 8.8.8.8], deny: [0.0.0.0/0]}";
+    let yaml = "realm: turn.example.com\npeers: {allow: [203.0.113.0/24, 8.8.8.8], deny: [0.0.0.0/0]}\n\
+         listen: ['tcp://127.0.0.1:50000']\nrelay: {tcp: false}";
     assert_eq!(Vec::<String>::new(), with(yaml, &[]).expect(yaml).warnings);
 }
 
@@ -426,7 +447,8 @@ fn a_machine_without_ipv6_serves_ipv4() {
 
     let resolved = resolve(config(""), &machine).expect("IPv4 is left");
 
-    assert_eq!("[0.0.0.0:3478]", format!("{:?}", resolved.listen));
+    let left = vec!["udp://0.0.0.0:3478 None", "tcp://0.0.0.0:3478 None"];
+    assert_eq!(left, listed(&resolved.listen));
     assert_eq!(vec!["listen: this machine has no IPv6; [::] is left out"], resolved.warnings);
     let only_v6 = resolve(config("listen: ['udp://[::]:3478']"), &machine).map(|_| ());
     let why = "names only [::], and this machine has no IPv6";
@@ -455,17 +477,23 @@ fn clients_are_told_external_addresses() {
     let machine = machine(&["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
     let resolved = resolve(config(yaml), &machine).expect(yaml);
 
-    let v4 = resolved.client_addresses("0.0.0.0:3478".parse().expect("an address"), &machine);
-    let named = resolved.client_addresses("192.0.2.9:5".parse().expect("an address"), &machine);
+    let seen = |address: &str| {
+        let address = address.parse().expect("an address");
+        resolved.as_clients_see(&Listen::direct(TransportProtocol::Tls, address), &machine)
+    };
 
-    assert_eq!("[203.0.113.1:3478, 192.0.2.2:3478]", format!("{v4:?}"));
-    assert_eq!("[192.0.2.9:5]", format!("{named:?}"));
+    let v4 = vec!["tls://203.0.113.1:3478 None", "tls://192.0.2.2:3478 None"];
+    assert_eq!(v4, listed(&seen("0.0.0.0:3478")));
+    assert_eq!(vec!["tls://192.0.2.9:5 None"], listed(&seen("192.0.2.9:5")));
 }
 
 #[test]
 fn a_printed_configuration_is_read_back_as_itself() {
-    let yaml = "relay: {external: {192.0.2.1: 203.0.113.1}, ports: 50000-50100, device: eth0}\n\
-                realm: 'yes'\nworkers: 2\nlisten: ['udp://[::]:1', 'udp://0.0.0.0:2']\n\
+    let yaml = "relay: {external: {192.0.2.1: 203.0.113.1}, ports: 50000-50100, device: eth0, tcp: false}\n\
+                realm: 'yes'\nworkers: 2\nlisten: ['udp://[::]:1', 'udp://0.0.0.0:2', \
+                {url: 'tls://0.0.0.0:443', proxy_protocol: true, trusted: [10.0.0.0/8]}]\n\
+                tls: {certificates: ['/c.pem=/k.pem'], client_ca: /ca.pem}\n\
+                limits: {connection_setup: 1m, stream_buffer: 1025KiB}\n\
                 lifetimes: {nonce: 90s}\npeers: {allow: [203.0.113.0/24]}\nstun: {software: '1'}\n\
                 log: {level: trace, format: json}\nstate_folder: /var/lib/tern";
     let machine = machine(&["192.0.2.1", "2001:db8::1"]);

@@ -1,14 +1,16 @@
-//! Reads single values: durations, ports, addresses, networks, keys.
+//! Reads single values: durations, sizes, ports, addresses, networks, keys.
 //!
 //! Each function returns a typed value, or the second half of the sentence `"VALUE" …`.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use sterna_proto::address::TransportProtocol;
 
 pub(super) type Read<T> = Result<T, String>;
 
@@ -73,28 +75,62 @@ pub(super) fn ports(text: &str) -> Read<RangeInclusive<u16>> {
     Ok(low..=high)
 }
 
-/// `udp://0.0.0.0:3478`, `udp://[::]:3478`.
-pub(super) fn listener(text: &str) -> Read<SocketAddr> {
+/// `udp://0.0.0.0:3478`, `tls://[::]:443`.
+pub(super) fn listener(text: &str) -> Read<(TransportProtocol, SocketAddr)> {
     let Some((scheme, address)) = text.split_once("://") else {
         return Err(
-            "has no scheme; write it as in udp://0.0.0.0:3478 or udp://[::]:3478".to_owned()
+            "has no scheme; write it as in udp://0.0.0.0:3478 or tcp://[::]:3478".to_owned()
         );
     };
-    match scheme {
-        "udp" => {}
-        "tcp" | "tls" | "dtls" => {
-            return Err(format!("asks for {scheme}; this build serves udp only"));
-        }
-        _ => return Err("has an unknown scheme; this build serves udp only".to_owned()),
-    }
+    let protocol = match scheme {
+        "udp" => TransportProtocol::Udp,
+        "tcp" => TransportProtocol::Tcp,
+        "tls" => TransportProtocol::Tls,
+        "dtls" => TransportProtocol::Dtls,
+        _ => return Err("has an unknown scheme; there are udp, tcp, tls and dtls".to_owned()),
+    };
     let address: SocketAddr = address.trim_end_matches('/').parse().map_err(|_| {
-        "is not IP:PORT behind the scheme; write it as in udp://0.0.0.0:3478 or udp://[::]:3478"
+        "is not IP:PORT behind the scheme; write it as in udp://0.0.0.0:3478 or tcp://[::]:3478"
             .to_owned()
     })?;
     if address.ip().is_multicast() {
         return Err("is a multicast address".to_owned());
     }
-    Ok(address)
+    Ok((protocol, address))
+}
+
+/// `256KiB`, `1MiB`, `4096B`.
+pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Read<usize> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: usize = match unit.trim_start() {
+        _ if digits == 0 => return Err("is not a size; write it as in 256KiB or 1MiB".to_owned()),
+        "" => return Err(format!("has no unit; write {text}B for bytes")),
+        "B" => 1,
+        "KiB" => KIB,
+        "MiB" => KIB * KIB,
+        _ => return Err("is not a size; write it as in 256KiB or 1MiB".to_owned()),
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    // More than the machine can count is above every range.
+    let bytes = bytes.unwrap_or(usize::MAX);
+    within(bytes, &range, &show_size(*range.start()), &show_size(*range.end()))
+}
+
+/// A size as [`size`] reads it, in the largest unit that it is a multiple of.
+pub(super) fn show_size(bytes: usize) -> String {
+    match bytes {
+        0 => "0B".to_owned(),
+        _ if bytes.is_multiple_of(KIB * KIB) => format!("{}MiB", bytes / (KIB * KIB)),
+        _ if bytes.is_multiple_of(KIB) => format!("{}KiB", bytes / KIB),
+        _ => format!("{bytes}B"),
+    }
+}
+
+/// An absolute path: the folder that a server is started in is not the one it is checked in.
+pub(super) fn path(text: &str) -> Read<PathBuf> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("is not an absolute path".to_owned()) }
 }
 
 /// An address that one host can have.
@@ -143,3 +179,5 @@ pub(super) fn hex_key<const N: usize>(text: &str) -> Read<[u8; N]> {
 
 /// The ports below belong to services that a privileged process offers.
 const FIRST_PORT: u16 = 1024;
+
+const KIB: usize = 1024;

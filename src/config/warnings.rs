@@ -1,14 +1,16 @@
 //! What an operator should look at although it is valid.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use slog::Level;
+use sterna_actors::config::Listen;
 use sterna_proto::peer_rules::{Denied, External, PeerRules, RelayAddresses};
 
 use super::checked::{Config, LogConfig, Peers, UserSecret};
 use super::raw::RawConfig;
+use super::ways_in::is_stream;
 
 pub(super) fn of(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -19,6 +21,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     peers(&config.peers, &mut warnings);
     secrets(config, &mut warnings);
     listeners(config, &mut warnings);
+    ways_in(config, &mut warnings);
     lifetimes(config, &mut warnings);
     log(&config.log, &mut warnings);
     warnings
@@ -80,12 +83,33 @@ fn secrets(config: &Config, warnings: &mut Vec<String>) {
 
 fn listeners(config: &Config, warnings: &mut Vec<String>) {
     let ports = &config.relay.ports;
-    for address in config.listen.iter().filter(|address| ports.contains(&address.port())) {
+    let leased = |l: &Listen| !is_stream(l.protocol) || config.relay.tcp;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for listener in config.listen.iter().filter(|l| leased(l)) {
+        let address = listener.address;
+        if !ports.contains(&address.port()) || addresses.contains(&address) {
+            continue;
+        }
+        addresses.push(address);
         warnings.push(format!(
             "relay.ports: {}-{} holds the port of the listener {address}; that one is never leased",
             ports.start(),
             ports.end()
         ));
+    }
+}
+
+fn ways_in(config: &Config, warnings: &mut Vec<String>) {
+    let trusts_all = |l: &&Listen| {
+        l.proxy.as_ref().is_some_and(|trusted| trusted.iter().any(|net| net.prefix_len() == 0))
+    };
+    if let Some(listener) = config.listen.iter().find(trusts_all) {
+        warnings.push(format!(
+            "listen: {listener} trusts every source; whoever reaches it can claim any address"
+        ));
+    }
+    if config.tls.self_signed && !config.tls.certificates.is_empty() {
+        warnings.push("tls.self_signed: has no effect beside tls.certificates".to_owned());
     }
 }
 

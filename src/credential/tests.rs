@@ -30,7 +30,7 @@ fn the_password_is_the_hmac_of_expiry_and_name() {
 #[test]
 fn json_is_what_a_peer_connection_takes() {
     let minted = Credential { username: "1:a".to_owned(), password: secret("p\"w") };
-    let urls = vec![url("192.0.2.1:3478".parse().expect("an address"))];
+    let urls = vec!["turn:192.0.2.1:3478?transport=udp".to_owned()];
 
     let json = RtcConfiguration::new(urls, &minted).to_json();
 
@@ -43,9 +43,64 @@ fn json_is_what_a_peer_connection_takes() {
     assert_eq!(expected, read);
 }
 
-#[test]
-fn an_ipv6_address_has_its_brackets() {
-    let address = "[2001:db8::1]:3478".parse().expect("an address");
+fn listeners(urls: &[&str]) -> Vec<Listen> {
+    let listener = |url: &&str| {
+        let (scheme, address) = url.split_once("://").expect(url);
+        let protocol = match scheme {
+            "udp" => TransportProtocol::Udp,
+            "tcp" => TransportProtocol::Tcp,
+            "tls" => TransportProtocol::Tls,
+            _ => TransportProtocol::Dtls,
+        };
+        Listen::direct(protocol, address.parse().expect(url))
+    };
+    urls.iter().map(listener).collect()
+}
 
-    assert_eq!("turn:[2001:db8::1]:3478?transport=udp", url(address));
+fn certificate(names: &[Name]) -> Facts {
+    Facts { path: "/c.pem".into(), names: names.to_vec(), not_before: 0, not_after: 1 }
+}
+
+#[test]
+fn urls_are_those_of_browsers_and_udp_comes_first() {
+    let listen = listeners(&[
+        "tls://192.0.2.1:443",
+        "tcp://192.0.2.1:3478",
+        "dtls://192.0.2.1:5349",
+        "udp://192.0.2.1:3478",
+        "udp://[2001:db8::1]:3478",
+    ]);
+
+    let expected = vec![
+        "turn:192.0.2.1:3478?transport=udp",
+        "turn:[2001:db8::1]:3478?transport=udp",
+        "turn:192.0.2.1:3478?transport=tcp",
+        "turns:192.0.2.1:443?transport=tcp",
+    ];
+    assert_eq!(expected, urls(&listen, None));
+}
+
+#[test]
+fn a_tls_url_names_what_the_certificate_is_for() {
+    let listen = listeners(&["tls://192.0.2.1:443", "tls://[2001:db8::1]:443"]);
+    let dns = |name: &str| Name::Dns(name.to_owned());
+    let by_name = certificate(&[dns("*.example.org"), dns("turn.example.org"), dns("b.example")]);
+    let ip = Name::Ip("192.0.2.1".parse().expect("an address"));
+    let by_both = certificate(&[dns("turn.example.org"), ip]);
+    let by_wildcard = certificate(&[dns("*.example.org")]);
+    let name = "turns:turn.example.org:443?transport=tcp";
+    let v4 = "turns:192.0.2.1:443?transport=tcp";
+    let v6 = "turns:[2001:db8::1]:443?transport=tcp";
+
+    assert_eq!(vec![name], urls(&listen, Some(&by_name)));
+    assert_eq!(vec![v4, name], urls(&listen, Some(&by_both)));
+    assert_eq!(vec![v4, v6], urls(&listen, Some(&by_wildcard)));
+}
+
+#[test]
+fn a_listener_behind_a_proxy_is_not_handed_out() {
+    let mut listen = listeners(&["tcp://192.0.2.1:3478"]);
+    listen[0].proxy = Some(vec!["10.0.0.0/8".parse().expect("a network")]);
+
+    assert_eq!(Vec::<String>::new(), urls(&listen, None));
 }

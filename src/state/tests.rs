@@ -74,7 +74,7 @@ fn a_secret_that_others_may_read_is_refused_with_the_cure() {
 #[test]
 fn an_empty_secret_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    write_secret(&folder.path().join(REST_SECRET), "").expect("the folder is ours");
+    write_private(&folder.path().join(REST_SECRET), "\n").expect("the folder is ours");
 
     let error = keep_rest_secret(folder.path()).expect_err("it is empty").to_string();
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
+use crate::certificates::Pair;
 use crate::program::{Finished, Home};
 
 fn ice_server(finished: &Finished) -> Value {
@@ -32,6 +33,29 @@ fn a_credential_is_minted_with_the_first_secret() {
     let expected =
         sterna_actors::authenticator::time_limited_password(b"first-secret-of-two", username);
     assert_eq!(expected.as_deref(), server["credential"].as_str());
+}
+
+#[test]
+fn urls_are_those_of_all_listeners_that_browsers_can_use() {
+    let home = Home::new();
+    let pair = Pair::new(&["turn.example.org"]);
+    let files = pair.write(&home, "a");
+    let yaml = format!(
+        "listen: ['tls://127.0.0.1:443', 'dtls://127.0.0.1:3478', 'tcp://127.0.0.1:3478', \
+         'udp://127.0.0.1:3478', \
+         {{url: 'tcp://127.0.0.1:80', proxy_protocol: true, trusted: [10.0.0.1]}}]\n\
+         tls: {{certificates: ['{files}']}}\nauth: {{rest_secrets: [first-secret-of-two]}}"
+    );
+    home.write("turn.yaml", &yaml);
+
+    let server = ice_server(&home.run(&["credential", "--user", "Alice", "-c", "turn.yaml"]));
+
+    let urls = [
+        "turn:127.0.0.1:3478?transport=udp",
+        "turn:127.0.0.1:3478?transport=tcp",
+        "turns:turn.example.org:443?transport=tcp",
+    ];
+    assert_eq!(Value::from(urls.to_vec()), server["urls"]);
 }
 
 #[test]

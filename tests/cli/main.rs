@@ -1,6 +1,7 @@
 //! The program from outside: arguments, environment and signals in; exit code, streams and files
 //! out.
 
+mod certificates;
 mod check;
 mod credential;
 mod probe;
@@ -8,3 +9,4 @@ mod program;
 mod refusals;
 mod serve;
 mod signals;
+mod tls;

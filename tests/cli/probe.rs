@@ -1,6 +1,6 @@
 //! `sterna probe` against `sterna serve`.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 
 use serde_json::Value;
 
@@ -85,10 +85,60 @@ fn silence_is_code_1() {
 }
 
 #[test]
+fn packets_come_back_over_tcp_and_tls() {
+    let home = Home::new();
+    let mut relay = home.serve(
+        "listen: ['udp://127.0.0.1:0', 'tcp://127.0.0.1:0', 'tls://127.0.0.1:0']\n\
+         tls: {self_signed: true}\nauth: {users: {Alice: hunter2}}\n",
+    );
+    let (tcp, tls) = (relay.address_of("tcp"), relay.address_of("tls"));
+    let made = home.path().join(".local/state/sterna/self_signed.pem");
+    let made = made.to_str().expect("a temporary folder has a plain name");
+    let cases = [
+        (format!("turn:{tcp}?transport=tcp"), &[][..]),
+        (format!("turns:{tls}"), &["--insecure"][..]),
+        (format!("turns:{tls}?transport=tcp"), &["--ca", made][..]),
+    ];
+    for (url, more) in cases {
+        let line = [&["probe", &url, "--user", "Alice", "--json"], &QUICK[..], more].concat();
+
+        let finished = run(home.command(&line), "hunter2\n");
+
+        assert_eq!(Some(0), finished.code, "{finished:?}");
+        let report: Value = serde_json::from_str(&finished.out).expect("one JSON object");
+        assert_eq!(20, report["received"], "{report}");
+    }
+    let finished =
+        run(home.command(&["probe", &format!("turns:{tls}"), "--user", "Alice"]), "hunter2\n");
+    assert_eq!(Some(1), finished.code, "{finished:?}");
+    assert!(finished.error_line().contains("certificate"), "{finished:?}");
+    assert_eq!(Some(0), relay.stop());
+}
+
+#[test]
+fn a_server_that_never_answers_over_tcp_or_tls_is_code_1() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let address = silent.local_addr().expect("it is bound");
+    let cases = [
+        (format!("turn:{address}?transport=tcp"), &[][..]),
+        (format!("turns:{address}"), &["--insecure"][..]),
+    ];
+    for (url, more) in cases {
+        let line = [&["probe", &url, "--user", "Alice", "--timeout", "200ms"], more].concat();
+
+        let finished = run(Home::new().command(&line), "hunter2\n");
+
+        assert_eq!(Some(1), finished.code, "{finished:?}");
+        assert!(finished.error_line().contains("no answer"), "{finished:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_probed_is_code_2() {
-    let cases: [&[&str]; 3] = [
-        &["probe", "turns:127.0.0.1", "--user", "a"],
-        &["probe", "turn:127.0.0.1?transport=tcp", "--user", "a"],
+    let cases: [&[&str]; 4] = [
+        &["probe", "turns:127.0.0.1?transport=udp", "--user", "a"],
+        &["probe", "turns:127.0.0.1", "--user", "a", "--ca", "no-such-file.pem"],
+        &["probe", "turn:127.0.0.1", "--user", "a", "--insecure"],
         &["probe", "turn:127.0.0.1", "--user", "a", "--count", "100000", "--interval", "1s"],
     ];
     for line in cases {

@@ -177,17 +177,19 @@ impl Daemon {
         self.out.recv_timeout(PATIENCE).ok()
     }
 
-    /// The addresses that the log says are listened on.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        let ready = self.log.iter().find(|line| line.contains("ready")).expect("it is ready");
-        ready
-            .split([' ', ',', '"'])
-            .filter_map(|word| word.strip_prefix("udp://")?.parse().ok())
-            .collect()
+    /// The address that the log says is listened on for UDP.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address_of("udp")
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        *self.addresses().first().expect("it listens somewhere")
+    /// The first address that the log says is listened on for `scheme`.
+    pub(crate) fn address_of(&self, scheme: &str) -> SocketAddr {
+        let ready = self.log.iter().find(|line| line.contains("ready")).expect("it is ready");
+        let url = format!("{scheme}://");
+        ready
+            .split([' ', ',', '"'])
+            .find_map(|word| word.strip_prefix(&url)?.parse().ok())
+            .unwrap_or_else(|| panic!("no {url} in {ready}"))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -10,7 +10,7 @@ fn wrong_configurations_end_with_one_line_and_code_2() {
         ("relay: {port: 1-2}", "wrong.yaml: relay.port: unknown key; did you mean relay.ports?"),
         ("peers: {allow: [10.0.0.0/99]}", r#"peers.allow: "10.0.0.0/99" is not a network"#),
         ("relay: {ports: 9-1}", r#"relay.ports: "9-1" runs backwards; write 1-9"#),
-        ("listen: ['tls://0.0.0.0:5349']", "this build serves udp only"),
+        ("listen: ['tls://0.0.0.0:5349']", "needs a certificate; name one in tls.certificates"),
         ("realm: [", "wrong.yaml: "),
         ("relay: {device: no-such-dev}", r#"relay.device: "no-such-dev" is no device"#),
         ("auth: {rest_secrets: ['']}", "auth.rest_secrets: the secret is empty"),

@@ -112,6 +112,23 @@ fn the_log_says_what_is_served() {
 }
 
 #[test]
+fn a_connection_is_counted_beside_the_relay_socket_of_its_client() {
+    let yaml = "listen: ['udp://127.0.0.1:0', 'tcp://127.0.0.1:0']\nworkers: 1\n\
+                relay: {ports: 1024-65535, addresses: [127.0.0.1]}";
+    let mut relay = Home::new().serve(yaml);
+
+    assert_eq!(Some(0), relay.stop());
+    let capacity = relay.log.iter().find(|line| line.contains("capacity")).expect("it is told");
+    let number = |field: &str| {
+        let (_, rest) = capacity.split_once(&format!("{field}: ")).expect(capacity);
+        rest.split(',').next().and_then(|n| n.trim().parse::<u64>().ok()).expect(capacity)
+    };
+    let sockets = number("open_files") - 38;
+    assert_eq!(sockets.min(64_512), number("allocations"), "{capacity}");
+    assert_eq!((sockets / 2).min(64_512), number("over_streams"), "{capacity}");
+}
+
+#[test]
 fn a_json_log_is_an_object_on_each_line() {
     let home = Home::new();
     let mut relay = home.serve(&format!("{ANYWHERE}log: {{format: json, level: debug}}"));

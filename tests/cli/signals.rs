@@ -1,4 +1,4 @@
-//! TERM and INT, early, in time, twice, and while nobody reads the log.
+//! TERM, INT and HUP, early, in time, twice, and while nobody reads the log.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -27,6 +27,31 @@ fn one_signal_stops_the_relay_with_code_0() {
         assert!(relay.log.iter().any(|line| line.contains(name)), "{:#?}", relay.log);
         assert!(relay.log.last().is_some_and(|last| last.contains("stopped")), "{:#?}", relay.log);
     }
+}
+
+#[test]
+fn hup_stops_nothing_and_says_what_is_read_again() {
+    let home = Home::new();
+    let mut relay = home.serve(ANYWHERE);
+
+    relay.signal(Signal::SIGHUP);
+
+    relay.wait_for("told to reload: certificates are read again, the rest of the configuration");
+    relay.wait_for("there are no certificates");
+    assert_eq!(Some(0), relay.stop());
+}
+
+#[test]
+fn a_hup_during_the_start_stops_nothing() {
+    let home = Home::new();
+    let (mut relay, mut yaml) = hanging(&home);
+
+    relay.signal(Signal::SIGHUP);
+    yaml.write_all(ANYWHERE.as_bytes()).expect("the relay reads it");
+    drop(yaml);
+
+    relay.wait_for("ready");
+    assert_eq!(Some(0), relay.stop());
 }
 
 /// A relay that hangs while it starts: its configuration is a pipe that says nothing.

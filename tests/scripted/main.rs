@@ -37,6 +37,7 @@ mod kit;
 
 mod allocations_end;
 mod alone;
+mod clients_leave;
 mod conversation;
 mod drops;
 mod healing;
@@ -47,4 +48,5 @@ mod ports;
 mod regressions;
 mod sessions_restart;
 mod shutdown;
+mod tcp_relay;
 mod usage;

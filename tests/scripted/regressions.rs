@@ -201,7 +201,7 @@ fn garbage(client: &Client) -> Vec<Vec<u8>> {
             all.push(message(class, method, |_| {}));
         }
     }
-    for method in [Method::CONNECT, Method::CONNECTION_BIND, Method::SEND, Method::DATA] {
+    for method in [Method::CONNECTION_ATTEMPT, Method::SEND, Method::DATA] {
         all.push(client.signed(method, |_| {}));
     }
     all.extend(forgeries(client));

@@ -7,7 +7,8 @@ use crate::tree::{File, Finding};
 const FIVE_LINES: [&str; 5] = ["Owns", "Started by", "Hears from", "Stops when", "If it panics"];
 
 /// The actors of the system, each in `actors/src/NAME.rs` or `actors/src/NAME/mod.rs`.
-const ACTORS: [&str; 5] = ["port_allocator", "listener", "session", "allocation", "authenticator"];
+const ACTORS: [&str; 6] =
+    ["port_allocator", "listener", "session", "allocation", "authenticator", "connection_broker"];
 
 /// Every actor has its file, and each file with an actor in it says the five things.
 pub(crate) fn headers(files: &[File]) -> Vec<Finding> {
@@ -181,8 +182,8 @@ mod tests {
     #[test]
     fn an_actor_without_a_file_is_missed() {
         let all: Vec<File> =
-            ["port_allocator.rs", "listener/mod.rs", "allocation.rs", "authenticator.rs"]
-                .map(|name| File::new(format!("actors/src/{name}"), HEAD_SAMPLE))
+            ["port_allocator", "listener/mod", "allocation", "authenticator", "connection_broker"]
+                .map(|name| File::new(format!("actors/src/{name}.rs"), HEAD_SAMPLE))
                 .into();
         let found = headers(&all);
         assert_eq!(1, found.len());

@@ -1,4 +1,4 @@
-//! How much of RFC 8656 and RFC 8489 the code and its tests quote: conformance as a number.
+//! How much of RFC 8656, 8489 and 6062 the code and its tests quote: conformance as a number.
 //!
 //! A requirement is a sentence with a key word of RFC 2119. It is *implemented* when quotes in the
 //! code hold all its key words, *excepted* when exceptions help to that, *tested* when quotes in

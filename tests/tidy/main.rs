@@ -23,14 +23,14 @@ use quotes::Quote;
 use rfc::{Level, Rfc};
 use tree::{File, Finding};
 
-/// The least number of MUST sentences of RFC 8656 and 8489 that quotes in the code cover, and that
-/// quotes in tests hold. Each only grows: whoever adds quotes runs this test with `--nocapture`,
-/// reads the two numbers in its last line and writes them here.
-const COVERED_AT_LEAST: usize = 67;
-const TESTED_AT_LEAST: usize = 84;
+/// The least number of MUST sentences of RFC 8656, 8489 and 6062 that quotes in the code cover, and
+/// that quotes in tests hold. Each only grows: whoever adds quotes runs this test with
+/// `--nocapture`, reads the two numbers in its last line and writes them here.
+const COVERED_AT_LEAST: usize = 101;
+const TESTED_AT_LEAST: usize = 114;
 
 /// The RFCs whose requirements are counted; the others are only quoted.
-const COUNTED: [u32; 2] = [8656, 8489];
+const COUNTED: [u32; 3] = [8656, 8489, 6062];
 
 static FILES: LazyLock<Vec<File>> =
     LazyLock::new(|| tree::read(Path::new(env!("CARGO_MANIFEST_DIR"))));
@@ -81,7 +81,7 @@ fn the_coverage_of_the_rfcs_does_not_shrink() {
             }
         }
     }
-    println!("MUST of both: {ours} ours, COVERED_AT_LEAST = {covered}, TESTED_AT_LEAST = {tested}");
+    println!("MUST of all: {ours} ours, COVERED_AT_LEAST = {covered}, TESTED_AT_LEAST = {tested}");
     assert!(covered >= COVERED_AT_LEAST, "{covered} MUST covered, were {COVERED_AT_LEAST}");
     assert!(tested >= TESTED_AT_LEAST, "{tested} MUST tested, were {TESTED_AT_LEAST}");
 }

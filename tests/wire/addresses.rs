@@ -8,12 +8,12 @@ use sterna_proto::stun::{Icmp, Method, RequestedAddressFamily};
 
 use crate::kit::{
     Call, Client, Heard, Peer, V4, V6, at, closed, config, ip, leave_ports, own_host, request,
-    serve,
+    serve, udp,
 };
 
 fn wildcard() -> ServerConfig {
     let mut config = config();
-    config.listen = vec![at(ip("0.0.0.0"), 0), at(ip("::"), 0)];
+    config.listen = vec![udp(at(ip("0.0.0.0"), 0)), udp(at(ip("::"), 0))];
     config
 }
 
@@ -74,7 +74,7 @@ fn relay_ips(
 #[test]
 fn relay_addresses_are_taken_in_turn() {
     let mut several = config();
-    several.listen = vec![at(ip("127.0.0.9"), 0)];
+    several.listen = vec![udp(at(ip("127.0.0.9"), 0))];
     let hosts = [own_host(), own_host(), own_host()];
     several.relay.addresses = vec![hosts[0], V6, hosts[1], hosts[2]];
     let ips = relay_ips(several, crate::kit::Serving::v4);
@@ -114,7 +114,7 @@ fn the_address_that_the_client_used_is_preferred() {
 fn another_relay_address_stands_in_when_the_preferred_one_has_run_out() {
     let mut several = config();
     let hosts = [own_host(), own_host()];
-    several.listen = vec![at(hosts[0], 0)];
+    several.listen = vec![udp(at(hosts[0], 0))];
     several.relay.addresses = hosts.to_vec();
     leave_ports(&mut several, 2);
     let server = serve(several);
@@ -200,7 +200,7 @@ fn a_rule_for_one_name_of_an_address_holds_for_the_other() {
     assert_eq!(403, client.permit(&[at(private, 9)]));
     // The door of the server is its own by either name.
     let mut config = behind_nat();
-    config.listen = vec![at(config.relay.addresses[0], 0)];
+    config.listen = vec![udp(at(config.relay.addresses[0], 0))];
     let server = serve(config);
     let mut client = Client::new(server.v4());
     client.allocate();

@@ -13,6 +13,7 @@ use sterna_proto::stun::{
 use crate::kit::{Answer, Client, Raw, UDP, User, V6, config, own_host, raws, request, serve};
 
 const TCP: Raw = (AttributeType::REQUESTED_TRANSPORT, &[6, 0, 0, 0]);
+const SCTP: Raw = (AttributeType::REQUESTED_TRANSPORT, &[132, 0, 0, 0]);
 const TOKEN: Raw = (AttributeType::RESERVATION_TOKEN, b"a token!");
 const EVEN: Raw = (AttributeType::EVEN_PORT, &[0x00]);
 const EVEN_AND_NEXT: Raw = (AttributeType::EVEN_PORT, &[0x80]);
@@ -71,7 +72,7 @@ fn check_2_a_5_tuple_has_one_allocation() {
     let rows: [(&str, &[Raw]); 6] = [
         ("a good request", &[UDP]),
         ("before the transport is missed", &[]),
-        ("before the transport is unsupported", &[TCP]),
+        ("before the transport is unsupported", &[SCTP]),
         ("before attributes contradict", &[UDP, TOKEN, EVEN]),
         ("before the family is unsupported", &[UDP, WANT_IPX]),
         ("before the second family is wrong", &[UDP, ALSO_V4]),
@@ -115,13 +116,13 @@ fn check_3_the_transport_is_udp() {
             ("empty", &[(transport, &[])], 400),
             ("too short", &[(transport, &[17])], 400),
             ("too long", &[(transport, &[17, 0, 0, 0, 0])], 400),
-            ("TCP", &[TCP], 442),
-            ("SCTP", &[(transport, &[132, 0, 0, 0])], 442),
+            ("TCP for a client of UDP", &[TCP], 400),
+            ("SCTP", &[SCTP], 442),
             ("protocol 0", &[(transport, &[0, 0, 0, 0])], 442),
             ("protocol 255", &[(transport, &[255, 0, 0, 0])], 442),
-            ("the first of two counts", &[TCP, UDP], 442),
-            ("before a contradiction", &[TCP, TOKEN, EVEN], 442),
-            ("before the family", &[TCP, WANT_IPX], 442),
+            ("the first of two counts", &[SCTP, UDP], 442),
+            ("before a contradiction", &[SCTP, TOKEN, EVEN], 442),
+            ("before the family", &[SCTP, WANT_IPX], 442),
             ("missing, before a contradiction", &[TOKEN, EVEN], 400),
         ],
     );
@@ -146,10 +147,9 @@ fn check_4_unknown_attributes_come_before_the_method_has_a_say() {
         &[
             ("alone", &[UDP, UNKNOWN], 420),
             ("before the transport is missed", &[UNKNOWN], 420),
-            ("before the transport is unsupported", &[TCP, UNKNOWN], 420),
+            ("before the transport is unsupported", &[SCTP, UNKNOWN], 420),
             ("before a contradiction", &[UDP, TOKEN, EVEN, UNKNOWN], 420),
             ("of another usage", &[UDP, (AttributeType::PRIORITY, &[0; 4])], 420),
-            ("of TCP allocations", &[UDP, (AttributeType::CONNECTION_ID, &[0; 4])], 420),
         ],
     );
 }

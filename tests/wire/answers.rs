@@ -30,7 +30,7 @@ const WITHOUT_ALLOCATION: [(ErrorCode, Method, &[Raw]); 6] = [
     (
         ErrorCode::UnsupportedTransportProtocol,
         Method::ALLOCATE,
-        &[(AttributeType::REQUESTED_TRANSPORT, &[6, 0, 0, 0])],
+        &[(AttributeType::REQUESTED_TRANSPORT, &[132, 0, 0, 0])],
     ),
     (
         ErrorCode::InsufficientCapacity,

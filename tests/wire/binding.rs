@@ -196,11 +196,10 @@ fn messages_that_are_no_requests_of_a_known_method_get_no_answer() {
         ("Allocate success", Class::Success, Method::ALLOCATE, DropReason::UnexpectedClass),
         ("Send request", Class::Request, Method::SEND, DropReason::UnknownMethod),
         ("Data request", Class::Request, Method::DATA, DropReason::UnknownMethod),
-        ("Connect over UDP", Class::Request, Method::CONNECT, DropReason::UnknownMethod),
         (
-            "ConnectionBind over UDP",
+            "ConnectionAttempt request",
             Class::Request,
-            Method::CONNECTION_BIND,
+            Method::CONNECTION_ATTEMPT,
             DropReason::UnknownMethod,
         ),
         ("SharedSecret of RFC 3489", Class::Request, method(0x002), DropReason::UnknownMethod),
@@ -227,7 +226,7 @@ fn messages_that_are_no_requests_of_a_known_method_get_no_answer() {
 fn a_method_that_nobody_knows_stays_unanswered_within_a_session_too() {
     let server = serve(config());
     let method = |number| Method::from_number(number).expect("it has twelve bits");
-    let unknown = [Method::SEND, Method::CONNECT, method(0x002), method(0x0FF)];
+    let unknown = [Method::SEND, Method::CONNECTION_ATTEMPT, method(0x002), method(0x0FF)];
     let mut client = Client::new(server.v4());
     client.allocate();
     for method in unknown {

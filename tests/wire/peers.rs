@@ -7,7 +7,7 @@ use sterna_proto::address::Family;
 use sterna_proto::drops::DropReason;
 use sterna_proto::stun::AdditionalAddressFamily;
 
-use crate::kit::{Call, Client, Peer, V4, V6, at, config, ip, leave_ports, own_host, serve};
+use crate::kit::{Call, Client, Peer, V4, V6, at, config, ip, leave_ports, own_host, serve, udp};
 
 /// A client with an allocation of both families.
 fn dual(server: SocketAddr) -> Client {
@@ -220,7 +220,7 @@ fn the_servers_own_listening_addresses_are_no_peers() {
 #[test]
 fn a_wildcard_listener_is_at_home_on_every_address() {
     let mut config = config();
-    config.listen = vec![at(ip("0.0.0.0"), 0)];
+    config.listen = vec![udp(at(ip("0.0.0.0"), 0))];
     let server = serve(config);
     let port = server.v4().port();
     let mut client = Client::new(at(V4, port));

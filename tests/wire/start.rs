@@ -1,13 +1,14 @@
 //! Beginning and end: a server that cannot start says why and leaves nothing, one that stops leaves
 //! nothing either.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 
 use sterna_actors::{Server, ServerConfig};
 use sterna_proto::stun::Method;
 
 use crate::kit::{
-    Call, Client, Lines, UDP, V6, at, config, ip, leave_ports, own_host, raws, request, serve,
+    Call, Client, Lines, Stream, UDP, V6, at, config, ip, leave_ports, own_host, raws, request,
+    serve, tcp, udp,
 };
 
 /// Why a server with this configuration does not start.
@@ -25,23 +26,60 @@ fn an_address_in_use_is_named() {
     for workers in [1, 2] {
         let mut config = config();
         config.workers = workers;
-        config.listen = vec![free, address];
+        config.listen = vec![udp(free), udp(address)];
         let said = refusal(config);
         assert!(said.starts_with(&format!("cannot listen on udp://{address}: ")), "{said}");
     }
 }
 
 #[test]
+fn a_tcp_address_in_use_is_named() {
+    let taken = TcpListener::bind(at(own_host(), 0)).expect("a port is free");
+    let address = taken.local_addr().expect("it is bound");
+    for workers in [1, 2] {
+        let mut config = config();
+        config.workers = workers;
+        config.listen = vec![tcp(address)];
+        let said = refusal(config);
+        assert!(said.starts_with(&format!("cannot listen on tcp://{address}: ")), "{said}");
+    }
+}
+
+#[test]
 fn a_server_with_several_workers_does_not_share_its_port_with_another() {
+    for listener in [udp, tcp] {
+        let mut first = config();
+        first.listen = vec![listener(at(own_host(), 0))];
+        first.workers = 2;
+        let server = serve(first);
+        let mut second = config();
+        second.listen = vec![listener(server.v4())];
+        second.workers = 2;
+        assert!(refusal(second).starts_with("cannot listen on "));
+        if listener(server.v4()) == udp(server.v4()) {
+            Client::new(server.v4()).allocate();
+        } else {
+            // Enough of them to come to both workers.
+            let clients = (0..16).map(|_| Client::over(Stream::to(server.v4())));
+            let kept: Vec<_> = clients.map(|mut client| (client.allocate(), client)).collect();
+            server.wait_for(|counters| counters.allocations == kept.len());
+        }
+    }
+}
+
+#[test]
+fn a_port_of_a_server_that_has_stopped_can_be_listened_on_at_once() {
     let mut first = config();
-    first.listen = vec![at(own_host(), 0)];
-    first.workers = 2;
+    first.listen = vec![tcp(at(own_host(), 0))];
     let server = serve(first);
+    let address = server.v4();
+    let mut client = Client::over(Stream::to(address));
+    client.allocate();
+    // The server ends the connection first, so that it is its side that waits for stray segments.
+    drop(server);
     let mut second = config();
-    second.listen = vec![server.v4()];
-    second.workers = 2;
-    assert!(refusal(second).starts_with("cannot listen on "));
-    Client::new(server.v4()).allocate();
+    second.listen = vec![tcp(address)];
+    Client::over(Stream::to(serve(second).v4())).allocate();
 }
 
 #[test]
@@ -60,24 +98,35 @@ fn a_device_that_does_not_exist_is_found_at_once() {
     assert!(said.starts_with("cannot relay from "), "{said}");
 }
 
+#[cfg(not(feature = "dtls"))]
+#[test]
+fn dtls_is_refused_by_a_server_that_was_built_without_it() {
+    use sterna_actors::config::Listen;
+    use sterna_proto::address::TransportProtocol;
+
+    let mut config = config();
+    config.listen = vec![Listen::direct(TransportProtocol::Dtls, at(own_host(), 0))];
+    assert!(refusal(config).ends_with(": this program was built without DTLS"));
+}
+
 #[test]
 fn a_server_that_failed_to_start_has_let_go_of_what_it_had() {
     let probe = UdpSocket::bind(at(own_host(), 0)).expect("a port is free");
     let address = probe.local_addr().expect("it is bound");
     drop(probe);
     let mut failing = config();
-    failing.listen = vec![address];
+    failing.listen = vec![udp(address)];
     failing.relay.addresses.push(ip("198.51.100.1"));
     refusal(failing);
     let mut good = config();
-    good.listen = vec![address];
+    good.listen = vec![udp(address)];
     Client::new(serve(good).v4()).allocate();
 }
 
 #[test]
 fn a_server_that_stops_ends_its_allocations_and_frees_its_ports() {
     let mut config = config();
-    config.listen = vec![at(own_host(), 0), at(V6, 0)];
+    config.listen = vec![udp(at(own_host(), 0)), udp(at(V6, 0))];
     leave_ports(&mut config, 4);
     let server = serve(config);
     let call = Call::through(server.v4());

@@ -7,14 +7,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use sterna_proto::address::{FiveTuple, TransportProtocol};
 use sterna_proto::relay_frames::{DATA_HEADROOM, DATA_TAILROOM};
 
 use super::BATCH;
 use super::control::{self, CONTROL_LEN, Control};
 use crate::transport::HeaderFields;
 
-/// Bytes of the largest UDP payload over IPv4 and IPv6, rounded up to a page's worth of alignment.
-const PAYLOAD_MAX: usize = 65_536;
+/// Bytes of the largest message: that of a stream, a STUN header and what its length can say in
+/// steps of four. No UDP payload is larger.
+const PAYLOAD_MAX: usize = 20 + 65_532;
 const SLOT: usize = DATA_HEADROOM + PAYLOAD_MAX + DATA_TAILROOM;
 
 /// Room for one wake's datagrams, reused for every socket of an arbiter.
@@ -36,7 +38,20 @@ pub struct Received {
     pub to: Option<IpAddr>,
     /// TTL or hop limit, DSCP and ECN.
     pub fields: HeaderFields,
+    /// How it came.
+    pub protocol: TransportProtocol,
     payload: Range<usize>,
+}
+
+impl Received {
+    /// The conversation it belongs to, on a socket that is bound to `local`.
+    pub fn five_tuple(&self, local: SocketAddr) -> FiveTuple {
+        FiveTuple {
+            client: self.from,
+            server: self.to.map_or(local, |ip| SocketAddr::new(ip, local.port())),
+            protocol: self.protocol,
+        }
+    }
 }
 
 impl ReceiveBatch {
@@ -81,15 +96,54 @@ impl ReceiveBatch {
     /// Appends a datagram as if it had been received, for sockets that are played by a test. False
     /// when the batch is full or the payload too large.
     pub fn push(&mut self, from: SocketAddr, fields: HeaderFields, payload: &[u8]) -> bool {
+        let protocol = TransportProtocol::Udp;
+        self.append(&Received { from, to: None, fields, protocol, payload: 0..0 }, payload)
+    }
+
+    /// Appends a message that did not come as a datagram. False when the batch is full or the
+    /// message too large.
+    pub fn push_message(&mut self, five_tuple: FiveTuple, message: &[u8]) -> bool {
+        let received = Received {
+            from: five_tuple.client,
+            to: Some(five_tuple.server.ip()),
+            fields: HeaderFields::default(),
+            protocol: five_tuple.protocol,
+            payload: 0..0,
+        };
+        self.append(&received, message)
+    }
+
+    /// Appends a message that was received as `received` says, to a batch that has not been
+    /// rewritten. False when the batch is full or the message too large.
+    pub(super) fn append(&mut self, received: &Received, message: &[u8]) -> bool {
         let index = self.received.len();
-        if index == BATCH || payload.len() > PAYLOAD_MAX {
+        if index == BATCH || message.len() > PAYLOAD_MAX {
             return false;
         }
         let start = index * SLOT + DATA_HEADROOM;
-        let range = start..start + payload.len();
-        self.bytes[range.clone()].copy_from_slice(payload);
-        self.received.push(Received { from, to: None, fields, payload: range });
+        let payload = start..start + message.len();
+        self.bytes[payload.clone()].copy_from_slice(message);
+        self.received.push(Received { payload, ..received.clone() });
         true
+    }
+
+    /// Shows each datagram to `pass`, for a protocol between the socket and its listener: what is
+    /// known of it, its payload with the free room behind, and the payload's length. It gives back
+    /// what of that room is the message; `None` takes the datagram out, and then slots have other
+    /// numbers than datagrams.
+    pub(super) fn rewrite(
+        &mut self,
+        mut pass: impl FnMut(&mut Received, &mut [u8], usize) -> Option<Range<usize>>,
+    ) {
+        let bytes = &mut self.bytes;
+        self.received.retain_mut(|received| {
+            let Range { start, end } = received.payload;
+            let end_of_slot = (start / SLOT + 1) * SLOT;
+            let Some(room) = bytes.get_mut(start..end_of_slot) else { return false };
+            let Some(message) = pass(received, room, end - start) else { return false };
+            received.payload = start + message.start..start + message.end.min(room.len());
+            true
+        });
     }
 
     /// Reads what waits in `socket`, up to [`BATCH`] datagrams, without blocking. Fewer than
@@ -141,7 +195,13 @@ impl ReceiveBatch {
             // A datagram without a source address cannot be answered; the empty range keeps slot
             // and index in step, and the unspecified source is refused by whoever looks at it.
             let from = name.unwrap_or(UNKNOWN_SOURCE);
-            self.received.push(Received { from, to, fields, payload: start..start + length });
+            self.received.push(Received {
+                from,
+                to,
+                fields,
+                protocol: TransportProtocol::Udp,
+                payload: start..start + length,
+            });
         }
         Ok(count)
     }

@@ -1,4 +1,5 @@
-//! UDP sockets that move datagrams in batches together with the fields of their IP headers.
+//! UDP sockets that move datagrams in batches together with the fields of their IP headers, and TCP
+//! sockets whose connections deliver messages into the same batches.
 //!
 //! The only module with `unsafe`: `recvmmsg` and `sendmmsg` with control messages of each
 //! datagram's own. nix shares one set of control messages over a whole `sendmmsg`, quinn-udp hides
@@ -7,14 +8,26 @@
 #![allow(unsafe_code, reason = "the two batched system calls, see above")]
 
 mod batch;
+mod caps;
 mod control;
+#[cfg(feature = "dtls")]
+mod dtls;
 mod icmp;
 mod options;
+mod proxied;
+mod relay;
+mod stream;
+mod tcp_relay;
 mod udp;
 
 pub use batch::{Datagram, ReceiveBatch, Received};
+#[cfg(feature = "dtls")]
+pub use dtls::{DtlsListenSocket, IdentityError};
 pub use options::{BindError, ListenOptions, RelayOptions};
-pub use udp::{UdpListenSocket, UdpRelaySockets};
+pub use proxied::ProxiedListenSocket;
+pub use relay::KernelRelaySockets;
+pub use stream::{StreamListenSocket, StreamTerms};
+pub use udp::UdpListenSocket;
 
 /// Datagrams read at one wake of one socket; what is left waits for the next turn, so that no
 /// socket starves the others of its arbiter.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::{setsockopt_impl, sockopt_impl};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use sterna_proto::address::RelayedAddr;
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use sterna_proto::address::{RelayedAddr, TransportProtocol};
 
 /// Options of a listening socket.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,8 @@ impl RelayOptions {
 /// A listening socket that could not be made.
 #[derive(Debug)]
 pub struct BindError {
+    /// What was to be spoken there.
+    pub protocol: TransportProtocol,
     /// The address that was asked for.
     pub address: SocketAddr,
     /// What the kernel says.
@@ -45,7 +48,7 @@ pub struct BindError {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on udp://{}: {}", self.address, self.cause)
+        write!(f, "cannot listen on {}://{}: {}", self.protocol, self.address, self.cause)
     }
 }
 
@@ -55,23 +58,46 @@ impl std::error::Error for BindError {
     }
 }
 
-pub(super) fn listen(address: SocketAddr, options: ListenOptions) -> Result<Socket, BindError> {
-    let make = || -> io::Result<Socket> {
-        let socket = datagram_socket(address.ip(), LISTEN_BUFFER)?;
-        if options.share_port {
-            socket.set_reuse_port(true)?;
-        }
-        if address.ip().is_unspecified() {
-            tell_destination(&socket, address.ip())?;
-        }
-        //= https://www.rfc-editor.org/rfc/rfc8656#section-14
-        //# Alternate Behavior: As described in the Preferred Behavior, except
-        //# always assume the incoming DF bit is 0.
-        set_dont_fragment(&socket, address.ip(), false)?;
-        socket.bind(&SockAddr::from(address))?;
-        Ok(socket)
-    };
-    make().map_err(|cause| BindError { address, cause })
+pub(super) fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<Socket> {
+    let socket = datagram_socket(address.ip(), LISTEN_BUFFER)?;
+    if options.share_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.ip().is_unspecified() {
+        tell_destination(&socket, address.ip())?;
+    }
+    //= https://www.rfc-editor.org/rfc/rfc8656#section-14
+    //# Alternate Behavior: As described in the Preferred Behavior, except
+    //# always assume the incoming DF bit is 0.
+    set_dont_fragment(&socket, address.ip(), false)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+/// A TCP socket that listens. What is set here holds for each connection too: Linux gives the
+/// options of the listening socket to those that it accepts.
+pub(super) fn listen_stream(address: SocketAddr, options: ListenOptions) -> io::Result<Socket> {
+    let domain = domain(address.ip());
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of before that are not quite over do not keep a server from starting; another
+    // socket that listens does.
+    socket.set_reuse_address(true)?;
+    if options.share_port {
+        socket.set_reuse_port(true)?;
+    }
+    // Messages are written whole, so that there is nothing to wait for.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    // Media that waits in the kernel cannot make room for fresher one.
+    socket.set_tcp_notsent_lowat(NOT_SENT_MAX)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
 }
 
 pub(super) fn relay(address: RelayedAddr, options: &RelayOptions) -> io::Result<Socket> {
@@ -87,6 +113,41 @@ pub(super) fn relay(address: RelayedAddr, options: &RelayOptions) -> io::Result<
     }
     set_dont_fragment(&socket, address.0.ip(), false)?;
     socket.bind(&SockAddr::from(address.0))?;
+    Ok(socket)
+}
+
+/// A TCP socket that listens at `address`.
+///
+/// It is bound alone, so that nobody else's socket, not even that of another server of the same
+/// user, shares the port; from then on it shares it with the connections that are made from it.
+/// SO_REUSEADDR passes over what a former allocation's connections have left there.
+pub(super) fn relay_listener(address: RelayedAddr, options: &RelayOptions) -> io::Result<Socket> {
+    let socket = stream_socket(address, options)?;
+    socket.bind(&SockAddr::from(address.0))?;
+    socket.listen(RELAY_BACKLOG)?;
+    socket.set_reuse_port(true)?;
+    Ok(socket)
+}
+
+/// A TCP socket bound to `address`, where [`relay_listener`] listens, to connect from.
+pub(super) fn relay_connection(address: RelayedAddr, options: &RelayOptions) -> io::Result<Socket> {
+    let socket = stream_socket(address, options)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&SockAddr::from(address.0))?;
+    Ok(socket)
+}
+
+fn stream_socket(address: RelayedAddr, options: &RelayOptions) -> io::Result<Socket> {
+    let domain = Domain::for_address(address.0);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    if let Some(device) = &options.device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
     Ok(socket)
 }
 
@@ -129,10 +190,7 @@ pub(super) fn set_traffic_class(socket: &Socket, family: IpAddr, class: u8) -> n
 }
 
 fn datagram_socket(family: IpAddr, buffer: usize) -> io::Result<Socket> {
-    let domain = match family {
-        IpAddr::V4(_) => Domain::IPV4,
-        IpAddr::V6(_) => Domain::IPV6,
-    };
+    let domain = domain(family);
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     if domain == Domain::IPV6 {
@@ -141,6 +199,13 @@ fn datagram_socket(family: IpAddr, buffer: usize) -> io::Result<Socket> {
     enlarge_buffers(&socket, buffer);
     tell_header_fields(&socket, family)?;
     Ok(socket)
+}
+
+fn domain(family: IpAddr) -> Domain {
+    match family {
+        IpAddr::V4(_) => Domain::IPV4,
+        IpAddr::V6(_) => Domain::IPV6,
+    }
 }
 
 /// Asks for buffers that hold a burst. Past the system's limit only with the right to; what the
@@ -192,8 +257,25 @@ sockopt_impl!(
     libc::c_int
 );
 
+/// Peers that have connected and are not accepted yet; that takes one wake of the allocation.
+const RELAY_BACKLOG: i32 = 64;
+
 /// All clients of an arbiter arrive here: room for some 20 ms of a busy core.
 const LISTEN_BUFFER: usize = 4 << 20;
 
 /// One client's peers arrive here: room for a burst of video frames.
 const RELAY_BUFFER: usize = 256 << 10;
+
+/// Connections that wait to be accepted; the system's own limit holds besides.
+const BACKLOG: i32 = 4096;
+
+/// A client that has gone without a word is found out within two minutes, or as soon as something
+/// sent to it stays unacknowledged for too long.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+
+/// How long the network may keep from us that a client has got something.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes in the kernel that have not left the machine.
+const NOT_SENT_MAX: u32 = 128 << 10;

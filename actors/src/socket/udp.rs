@@ -3,12 +3,13 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use smallvec::SmallVec;
 use socket2::Socket;
-use sterna_proto::address::{FiveTuple, RelayedAddr};
+use sterna_proto::address::{FiveTuple, RelayedAddr, TransportProtocol};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 use tokio_util::sync::ReusableBoxFuture;
@@ -17,8 +18,8 @@ use super::batch::{self, HeaderChoice};
 use super::options::{self, BindError, ListenOptions, RelayOptions};
 use super::{BATCH, Datagram, ReceiveBatch, icmp};
 use crate::transport::{
-    ClientTransport, Frame, HeaderFields, IcmpError, ListenSocket, Readiness, RelaySocket,
-    RelaySockets, Sent, ToPeer,
+    ClientTransport, Frame, HeaderFields, IcmpError, ListenSocket, Readiness, RelaySocket, Sent,
+    ToPeer,
 };
 
 /// A UDP socket on which clients arrive, shared with the transports of its clients.
@@ -34,7 +35,8 @@ impl UdpListenSocket {
     /// # Errors
     /// The address and what the kernel says of it.
     pub fn bind(address: SocketAddr, options: ListenOptions) -> Result<Socket, BindError> {
-        options::listen(address, options)
+        let bound = options::listen(address, options);
+        bound.map_err(|cause| BindError { protocol: TransportProtocol::Udp, address, cause })
     }
 
     /// Puts a bound socket under the care of the runtime of this thread.
@@ -80,15 +82,15 @@ impl ListenSocket for UdpListenSocket {
         }
     }
 
-    fn transport(&self, five_tuple: FiveTuple) -> Arc<dyn ClientTransport> {
-        Arc::new(UdpClientTransport {
+    fn transport(&mut self, five_tuple: FiveTuple) -> Rc<dyn ClientTransport> {
+        Rc::new(UdpClientTransport {
             socket: self.socket.get_ref().clone(),
             source: self.source(&five_tuple),
             five_tuple,
         })
     }
 
-    fn answer(&self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent {
+    fn answer(&mut self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent {
         let choice = HeaderChoice::EachDatagram { from: self.source(&five_tuple) };
         let datagram = Datagram { to: five_tuple.client, bytes, fields: HeaderFields::default() };
         send_all(self.socket.get_ref(), &[datagram], choice)
@@ -124,39 +126,11 @@ impl ClientTransport for UdpClientTransport {
     }
 }
 
-/// Binds UDP relay sockets.
-#[derive(Debug)]
-pub struct UdpRelaySockets {
-    options: RelayOptions,
-}
-
-impl UdpRelaySockets {
-    /// Relay sockets that all have these options.
-    pub fn new(options: RelayOptions) -> UdpRelaySockets {
-        UdpRelaySockets { options }
-    }
-}
-
-impl RelaySockets for UdpRelaySockets {
-    fn bind(&self, address: RelayedAddr) -> io::Result<Box<dyn RelaySocket>> {
-        let socket = options::relay(address, &self.options)?;
-        let interest = Interest::READABLE | Interest::ERROR;
-        let socket = Arc::new(watched(socket, interest)?);
-        Ok(Box::new(UdpRelaySocket {
-            ready: ReusableBoxFuture::new(ready(socket.clone())),
-            socket,
-            local: address,
-            fields: HeaderFields::default(),
-            dont_fragment: false,
-        }))
-    }
-}
-
 /// A UDP socket on a relayed transport address.
 ///
 /// It belongs to one allocation, so the header fields of what it sends are options of the socket,
 /// set when they change: a control message with each datagram costs a tenth of the system call.
-struct UdpRelaySocket {
+pub(super) struct UdpRelaySocket {
     socket: Arc<AsyncFd<Socket>>,
     ready: ReusableBoxFuture<'static, io::Result<Ready>>,
     local: RelayedAddr,
@@ -175,6 +149,19 @@ async fn ready(socket: Arc<AsyncFd<Socket>>) -> io::Result<Ready> {
 }
 
 impl UdpRelaySocket {
+    pub(super) fn bind(address: RelayedAddr, options: &RelayOptions) -> io::Result<UdpRelaySocket> {
+        let socket = options::relay(address, options)?;
+        let interest = Interest::READABLE | Interest::ERROR;
+        let socket = Arc::new(watched(socket, interest)?);
+        Ok(UdpRelaySocket {
+            ready: ReusableBoxFuture::new(ready(socket.clone())),
+            socket,
+            local: address,
+            fields: HeaderFields::default(),
+            dont_fragment: false,
+        })
+    }
+
     /// Runs `operation`; `WouldBlock` from it takes the readiness back, so that the next
     /// `poll_ready` waits.
     fn attempt<T>(

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sterna_bench::compare::{self, ComparePlan, Contender, Program};
 use sterna_bench::error::{BenchError, DuringExt};
+use sterna_bench::target::Transport;
 
 /// Runs the floor, Sterna, and coturn where it is installed, in turn on one core, and prints
 /// medians and ratios. With the defaults it takes about four minutes; the machine should be quiet.
@@ -21,19 +22,31 @@ struct Arguments {
     /// Allocations that share the load.
     #[arg(long, default_value_t = 50)]
     allocations: usize,
-    /// Bytes of a packet without any header.
+    /// What clients speak to the relays.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "udp")]
+    transports: Vec<Transport>,
+    /// Bytes of a packet without any header, in the rows over UDP.
     #[arg(long, default_value_t = 160)]
     payload: usize,
-    /// Allocations of the memory row; 0 leaves it out.
+    /// The same in the rows over TCP and TLS, each of which there is once for each size.
+    #[arg(long, value_delimiter = ',', default_value = "160,1200")]
+    stream_payloads: Vec<usize>,
+    /// Allocations of the memory row over UDP; 0 leaves it out.
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
+    /// Allocations, with a connection each, of the memory rows over TCP and TLS; 0 leaves them out.
+    #[arg(long, default_value_t = 5000)]
+    idle_streams: usize,
+    /// TLS handshakes in each round; 0 leaves them out.
+    #[arg(long, default_value_t = 3000)]
+    handshakes: usize,
     /// The relay's core.
     #[arg(long, default_value_t = 0)]
     server_core: usize,
     /// The generator's core.
     #[arg(long, default_value_t = 1)]
     load_core: usize,
-    /// The port that relays listen at.
+    /// The port that relays listen at; for TLS the one above.
     #[arg(long, default_value_t = 3490)]
     port: u16,
     /// Sterna's program; without it, the one beside this program.
@@ -69,8 +82,12 @@ fn run(arguments: Arguments) -> Result<String, BenchError> {
         rounds: arguments.rounds,
         seconds: arguments.seconds,
         allocations: arguments.allocations,
+        transports: arguments.transports,
         payload: arguments.payload,
+        stream_payloads: arguments.stream_payloads,
         idle: Some(arguments.idle).filter(|idle| *idle > 0),
+        idle_streams: Some(arguments.idle_streams).filter(|idle| *idle > 0),
+        handshakes: Some(arguments.handshakes).filter(|handshakes| *handshakes > 0),
         server_core: arguments.server_core,
         load_core: arguments.load_core,
         port: arguments.port,
@@ -83,8 +100,10 @@ fn run(arguments: Arguments) -> Result<String, BenchError> {
 /// left out.
 fn contenders(arguments: &Arguments, programs: &Path) -> Vec<Contender> {
     let beside = Some(programs.join("sterna")).filter(|path| path.is_file());
+    // The floor forwards datagrams alone.
+    let floor = arguments.transports.contains(&Transport::Udp).then(|| programs.join("floor"));
     let found = [
-        (Program::Floor, Some(programs.join("floor"))),
+        (Program::Floor, floor),
         (Program::Sterna, arguments.sterna.clone().or(beside)),
         (Program::Coturn, arguments.coturn.clone().or_else(installed_coturn)),
     ];

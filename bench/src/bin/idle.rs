@@ -8,7 +8,7 @@ use clap::Parser;
 use sterna_bench::error::BenchError;
 use sterna_bench::idle::{self, IdlePlan, IdleReport};
 use sterna_bench::pin::{pin_to, raise_descriptor_limit};
-use sterna_bench::target::{Kind, Target};
+use sterna_bench::target::{Kind, Target, Transport};
 
 /// Makes allocations with one channel each, reads the server's memory and descriptors, gives the
 /// allocations back, and reads again; several rounds. Prints one line of JSON.
@@ -20,6 +20,9 @@ struct Arguments {
     /// How it is spoken to.
     #[arg(long, value_enum, default_value_t = Kind::Turn)]
     kind: Kind,
+    /// What it is spoken to over.
+    #[arg(long, value_enum, default_value_t = Transport::Udp)]
+    transport: Transport,
     /// The user name.
     #[arg(long, default_value = "u")]
     user: String,
@@ -73,6 +76,7 @@ fn run(arguments: Arguments) -> Result<IdleReport, BenchError> {
     let plan = IdlePlan {
         target: Target {
             kind: arguments.kind,
+            transport: arguments.transport,
             server: arguments.server,
             user: arguments.user,
             password: arguments.password,

@@ -8,7 +8,7 @@ use clap::Parser;
 use sterna_bench::error::BenchError;
 use sterna_bench::load::{self, Direction, LoadPlan, Report};
 use sterna_bench::pin::{pin_to, raise_descriptor_limit};
-use sterna_bench::target::{Kind, Target};
+use sterna_bench::target::{Kind, Target, Transport};
 
 /// Loads a TURN server (or the floor) over loopback and reports what it delivered and what it cost.
 #[derive(Parser)]
@@ -19,6 +19,9 @@ struct Arguments {
     /// How it is spoken to.
     #[arg(long, value_enum, default_value_t = Kind::Turn)]
     kind: Kind,
+    /// What it is spoken to over.
+    #[arg(long, value_enum, default_value_t = Transport::Udp)]
+    transport: Transport,
     /// The user name.
     #[arg(long, default_value = "u")]
     user: String,
@@ -82,6 +85,7 @@ fn run(arguments: Arguments) -> Result<Report, BenchError> {
     load::run(&LoadPlan {
         target: Target {
             kind: arguments.kind,
+            transport: arguments.transport,
             server: arguments.server,
             user: arguments.user,
             password: arguments.password,

@@ -4,6 +4,7 @@
 //! round to round. Relay and generator have a core each. What is printed are medians over the
 //! rounds and their ratios: the figures belong to the machine, the ratios to the programs.
 
+mod row;
 mod server;
 mod table;
 
@@ -16,9 +17,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BenchError, DuringExt};
+use crate::handshakes::HandshakesReport;
 use crate::idle::IdleReport;
-use crate::load::{Direction, Report};
+use crate::load::Report;
 use crate::pin::pin_to;
+use crate::target::{Kind, Transport};
+use row::Row;
 use server::Server;
 pub use server::{Contender, Program};
 
@@ -35,10 +39,18 @@ pub struct ComparePlan {
     pub seconds: f64,
     /// Allocations that share the load.
     pub allocations: usize,
-    /// Bytes of a packet.
+    /// What clients speak to the relays.
+    pub transports: Vec<Transport>,
+    /// Bytes of a packet in the rows over UDP.
     pub payload: usize,
-    /// Allocations of the memory row; none leaves it out.
+    /// The same in the rows over streams, each of which there is once for each size.
+    pub stream_payloads: Vec<usize>,
+    /// Allocations of the memory row over UDP; none leaves it out.
     pub idle: Option<usize>,
+    /// The same over streams, where each has a connection of its own.
+    pub idle_streams: Option<usize>,
+    /// Counted TLS handshakes; none leaves them out.
+    pub handshakes: Option<usize>,
     /// The relay's core.
     pub server_core: usize,
     /// The generator's core.
@@ -49,36 +61,15 @@ pub struct ComparePlan {
     pub json: Option<PathBuf>,
 }
 
-/// One row of the table: a kind of load.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
-    pub(crate) name: &'static str,
-    direction: Direction,
-    burst: usize,
-    rate: u32,
-}
-
-/// All rows. The last shows what wake-ups cost where there is nothing to batch.
-pub(crate) const ROWS: [Row; 6] = [
-    row("client → peer", Direction::ClientToPeer, 1, 0),
-    row("peer → client", Direction::PeerToClient, 1, 0),
-    row("client → peer, bursts of 8", Direction::ClientToPeer, 8, 0),
-    row("peer → client, bursts of 8", Direction::PeerToClient, 8, 0),
-    row("client ↔ client", Direction::ClientToClient, 1, 0),
-    row("client → peer, 20,000/s", Direction::ClientToPeer, 1, 20_000),
-];
-
-const fn row(name: &'static str, direction: Direction, burst: usize, rate: u32) -> Row {
-    Row { name, direction, burst, rate }
-}
-
 /// All that was measured of one contender.
 #[derive(Debug)]
 pub(crate) struct Results {
     pub(crate) name: &'static str,
     /// For each row, a report for each round.
-    pub(crate) rows: [Vec<Report>; ROWS.len()],
-    pub(crate) idle: Option<IdleReport>,
+    pub(crate) rows: Vec<Vec<Report>>,
+    pub(crate) idle: Vec<(Transport, IdleReport)>,
+    /// One for each round.
+    pub(crate) handshakes: Vec<HandshakesReport>,
 }
 
 /// A line of the JSON file.
@@ -92,6 +83,7 @@ struct Line<R> {
 /// Measures everything and returns the tables in Markdown. `progress` hears what is being done.
 pub fn run(plan: &ComparePlan, mut progress: impl FnMut(&str)) -> Result<String, BenchError> {
     check(plan)?;
+    let rows = row::rows(plan);
     pin_to(plan.load_core)?;
     let mut json = plan.json.as_deref().map(open_for_append).transpose()?;
     let mut results: Vec<Results> = plan
@@ -99,8 +91,9 @@ pub fn run(plan: &ComparePlan, mut progress: impl FnMut(&str)) -> Result<String,
         .iter()
         .map(|contender| Results {
             name: contender.program.name(),
-            rows: Default::default(),
-            idle: None,
+            rows: vec![Vec::new(); rows.len()],
+            idle: Vec::new(),
+            handshakes: Vec::new(),
         })
         .collect();
     for round in 1..=plan.rounds {
@@ -109,20 +102,27 @@ pub fn run(plan: &ComparePlan, mut progress: impl FnMut(&str)) -> Result<String,
             let index = (turn + round - 1) % plan.contenders.len();
             let name = results[index].name;
             progress(&format!("round {round} of {}: {name}", plan.rounds));
-            for (row, report) in measure_rows(plan, &plan.contenders[index])? {
+            let server = Server::start(&plan.contenders[index], plan)?;
+            for (row, report) in measure_rows(plan, &rows, &server)? {
                 append(json.as_mut(), name, round, &report)?;
                 results[index].rows[row].push(report);
+            }
+            if let Some(report) = measure_handshakes(plan, &server)? {
+                append(json.as_mut(), name, round, &report)?;
+                results[index].handshakes.push(report);
             }
         }
     }
     for (contender, results) in plan.contenders.iter().zip(&mut results) {
-        let Some(allocations) = plan.idle else { break };
-        progress(&format!("{allocations} idle allocations: {}", results.name));
-        let report = measure_idle(plan, contender, allocations)?;
-        append(json.as_mut(), results.name, 0, &report)?;
-        results.idle = Some(report);
+        for (transport, allocations) in idle_rows(plan, contender.program.kind()) {
+            let over = transport.name();
+            progress(&format!("{allocations} idle allocations over {over}: {}", results.name));
+            let report = measure_idle(plan, contender, transport, allocations)?;
+            append(json.as_mut(), results.name, 0, &report)?;
+            results.idle.push((transport, report));
+        }
     }
-    Ok(table::markdown(&results))
+    Ok(table::markdown(&rows, &results))
 }
 
 fn check(plan: &ComparePlan) -> Result<(), BenchError> {
@@ -132,6 +132,8 @@ fn check(plan: &ComparePlan) -> Result<(), BenchError> {
         "rounds: 1 to 50"
     } else if !(0.1..=60.0).contains(&plan.seconds) {
         "seconds: 0.1 to 60"
+    } else if plan.transports.is_empty() {
+        "transports: one at least"
     } else if plan.server_core == plan.load_core {
         "relay and generator need a core each"
     } else {
@@ -142,33 +144,56 @@ fn check(plan: &ComparePlan) -> Result<(), BenchError> {
 
 fn measure_rows(
     plan: &ComparePlan,
-    contender: &Contender,
+    rows: &[Row],
+    server: &Server,
 ) -> Result<Vec<(usize, Report)>, BenchError> {
-    let server = Server::start(contender, plan)?;
     let mut reports = Vec::new();
-    for (index, row) in ROWS.iter().enumerate() {
+    for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.suits(server.kind())) {
         let mut load = Command::new(plan.programs.join("load"));
         load.args(["--direction", row.direction.name()])
             .args(["--burst", &row.burst.to_string()])
             .args(["--rate", &row.rate.to_string()])
             .args(["--seconds", &plan.seconds.to_string()])
             .args(["--allocations", &plan.allocations.to_string()])
-            .args(["--payload", &plan.payload.to_string()]);
-        reports.push((index, server.run(load, plan.load_core)?));
+            .args(["--payload", &row.payload.to_string()]);
+        reports.push((index, server.run_turn(load, row.transport, plan.load_core)?));
     }
     Ok(reports)
+}
+
+fn measure_handshakes(
+    plan: &ComparePlan,
+    server: &Server,
+) -> Result<Option<HandshakesReport>, BenchError> {
+    let Some(count) = plan.handshakes else { return Ok(None) };
+    if server.kind() == Kind::Floor || !plan.transports.contains(&Transport::Tls) {
+        return Ok(None);
+    }
+    let mut handshakes = Command::new(plan.programs.join("handshakes"));
+    handshakes.args(["--handshakes", &count.to_string()]);
+    server.run(handshakes, Transport::Tls, plan.load_core).map(Some)
+}
+
+/// The transports and numbers of the memory rows.
+fn idle_rows(plan: &ComparePlan, kind: Kind) -> Vec<(Transport, usize)> {
+    let count = |transport: Transport| match transport {
+        Transport::Udp => plan.idle,
+        Transport::Tcp | Transport::Tls => plan.idle_streams.filter(|_| kind == Kind::Turn),
+    };
+    plan.transports.iter().filter_map(|over| Some((*over, count(*over)?))).collect()
 }
 
 /// In a process of its own, so that no earlier load has made its memory larger.
 fn measure_idle(
     plan: &ComparePlan,
     contender: &Contender,
+    transport: Transport,
     allocations: usize,
 ) -> Result<IdleReport, BenchError> {
     let server = Server::start(contender, plan)?;
     let mut idle = Command::new(plan.programs.join("idle"));
     idle.args(["--allocations", &allocations.to_string()]);
-    server.run(idle, plan.load_core)
+    server.run_turn(idle, transport, plan.load_core)
 }
 
 /// Runs a program to its end and reads the JSON that it prints.

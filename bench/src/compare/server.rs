@@ -15,7 +15,7 @@ use crate::error::{BenchError, DuringExt};
 use crate::floor;
 use crate::floor_setup::Setup;
 use crate::pin::{pin_to, raise_descriptor_limit};
-use crate::target::Kind;
+use crate::target::{Kind, Transport};
 
 /// A relay that can be measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,6 +35,13 @@ impl Program {
             Program::Floor => "floor",
             Program::Sterna => "sterna",
             Program::Coturn => "coturn",
+        }
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Program::Floor => Kind::Floor,
+            Program::Sterna | Program::Coturn => Kind::Turn,
         }
     }
 }
@@ -67,7 +74,10 @@ impl Server {
         let log_path = folder.join("output");
         let log = File::create(&log_path).during(&log_path.display().to_string())?;
         let errors = log.try_clone().during("the log file")?;
-        let mut command = command(contender, address, &folder)?;
+        if plan.transports.contains(&Transport::Tls) {
+            write_certificate(&folder)?;
+        }
+        let mut command = command(contender, address, &folder, &plan.transports)?;
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
 
         // A child inherits its core and its descriptor limit: no thread of it ever runs elsewhere.
@@ -75,29 +85,46 @@ impl Server {
         pin_to(plan.server_core)?;
         let child = command.spawn().during(&contender.path.display().to_string());
         pin_to(plan.load_core)?;
-        let kind = match contender.program {
-            Program::Floor => Kind::Floor,
-            Program::Sterna | Program::Coturn => Kind::Turn,
-        };
+        let kind = contender.program.kind();
         let mut server = Server { child: child?, kind, address, folder };
         server.wait_until_it_answers(name, &log_path)?;
         Ok(server)
     }
 
-    /// Runs a measuring program against this relay and reads its report.
-    pub(super) fn run<R: DeserializeOwned>(
+    /// How it is spoken to.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Runs a measuring program that makes allocations at this relay, and reads its report.
+    pub(super) fn run_turn<R: DeserializeOwned>(
         &self,
         mut command: Command,
+        transport: Transport,
         core: usize,
     ) -> Result<R, BenchError> {
         let kind = match self.kind {
             Kind::Floor => "floor",
             Kind::Turn => "turn",
         };
+        command.args(["--kind", kind]).args(["--transport", transport.name()]).args([
+            "--user",
+            USER,
+            "--password",
+            PASSWORD,
+        ]);
+        self.run(command, transport, core)
+    }
+
+    /// Runs a measuring program against this relay and reads its report.
+    pub(super) fn run<R: DeserializeOwned>(
+        &self,
+        mut command: Command,
+        transport: Transport,
+        core: usize,
+    ) -> Result<R, BenchError> {
         command
-            .args(["--server", &self.address.to_string()])
-            .args(["--kind", kind])
-            .args(["--user", USER, "--password", PASSWORD])
+            .args(["--server", &address_over(transport, self.address).to_string()])
             .args(["--pid", &self.child.id().to_string()])
             .args(["--core", &core.to_string()]);
         json_of(command)
@@ -131,6 +158,23 @@ impl Drop for Server {
     }
 }
 
+/// TLS has the port above the others'.
+fn address_over(transport: Transport, address: SocketAddrV4) -> SocketAddrV4 {
+    match transport {
+        Transport::Udp | Transport::Tcp => address,
+        Transport::Tls => SocketAddrV4::new(*address.ip(), address.port() + 1),
+    }
+}
+
+/// A certificate and its key, ECDSA with P-256 as the authorities of the web sign.
+fn write_certificate(folder: &Path) -> Result<(), BenchError> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]);
+    let rcgen::CertifiedKey { cert, signing_key } =
+        made.map_err(|error| BenchError::Argument(format!("making a certificate: {error}")))?;
+    fs::write(folder.join(CERTIFICATE), cert.pem()).during(CERTIFICATE)?;
+    fs::write(folder.join(KEY), signing_key.serialize_pem()).during(KEY)
+}
+
 fn answers(kind: Kind, address: SocketAddrV4) -> bool {
     match kind {
         Kind::Turn => {
@@ -156,6 +200,7 @@ fn command(
     contender: &Contender,
     address: SocketAddrV4,
     folder: &Path,
+    transports: &[Transport],
 ) -> Result<Command, BenchError> {
     let mut command = Command::new(&contender.path);
     match contender.program {
@@ -164,13 +209,22 @@ fn command(
         }
         Program::Sterna => {
             let file = folder.join("turn.yaml");
-            fs::write(&file, turn_yaml(address)).during(&file.display().to_string())?;
+            fs::write(&file, turn_yaml(address, folder, transports))
+                .during(&file.display().to_string())?;
             command.arg("serve").arg("-c").arg(&file);
             // Whatever the server keeps between runs belongs to this run.
             command.current_dir(folder).env("STATE_DIRECTORY", folder);
         }
         Program::Coturn => {
-            command.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--lt-cred-mech"]);
+            command.args(["-n", "--no-cli", "--no-dtls", "--lt-cred-mech"]);
+            if transports.contains(&Transport::Tls) {
+                let port = address_over(Transport::Tls, address).port();
+                command.arg(format!("--tls-listening-port={port}"));
+                command.arg(format!("--cert={}", folder.join(CERTIFICATE).display()));
+                command.arg(format!("--pkey={}", folder.join(KEY).display()));
+            } else {
+                command.arg("--no-tls");
+            }
             command.args(["--allow-loopback-peers", "--relay-threads=1", "--simple-log"]);
             command.arg(format!("--user={USER}:{PASSWORD}"));
             command.args(["--realm=bench", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1"]);
@@ -185,17 +239,33 @@ fn command(
     Ok(command)
 }
 
-fn turn_yaml(address: SocketAddrV4) -> String {
+/// Every relay listens for UDP, by which it is known to be ready.
+fn turn_yaml(address: SocketAddrV4, folder: &Path, transports: &[Transport]) -> String {
+    let mut listen = vec![format!("\"udp://{address}\"")];
+    let streams = transports.iter().filter(|transport| **transport != Transport::Udp);
+    listen.extend(streams.map(|transport| {
+        format!("\"{}://{}\"", transport.name(), address_over(*transport, address))
+    }));
+    let mut tls = String::new();
+    if transports.contains(&Transport::Tls) {
+        let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
+        let (certificate, key) = (certificate.display(), key.display());
+        tls = format!("tls: {{certificates: [{{certificate: {certificate}, key: {key}}}]}}\n");
+    }
     format!(
-        "realm: bench\n\
-         listen: [\"udp://{address}\"]\n\
+        "{tls}realm: bench\n\
+         listen: [{}]\n\
          workers: 1\n\
          relay: {{addresses: [\"127.0.0.1\"], ports: \"{PORTS_FIRST}-{PORTS_LAST}\"}}\n\
          auth: {{users: {{{USER}: {PASSWORD}}}}}\n\
          peers: {{allow: [\"127.0.0.0/8\"]}}\n\
-         log: {{level: warning}}\n"
+         log: {{level: warning}}\n",
+        listen.join(", ")
     )
 }
+
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
 
 const USER: &str = "u";
 const PASSWORD: &str = "p";

@@ -2,15 +2,18 @@
 
 use std::fmt::Write;
 
-use super::{ROWS, Results};
+use super::Results;
+use super::row::Row;
+use crate::handshakes::HandshakesReport;
+use crate::idle::Round;
 use crate::load::Report;
 
 /// The tables of all that was measured.
-pub(super) fn markdown(results: &[Results]) -> String {
+pub(super) fn markdown(rows: &[Row], results: &[Results]) -> String {
     let mut text = String::new();
     text.push_str("### Server CPU per delivered packet (ns)\n\n");
     let cpu = |report: &Report| report.server_cpu_ns_per_packet;
-    table(&mut text, results, &|results, row| {
+    table(&mut text, rows, results, &|results, row| {
         let reports = &results.rows[row];
         let value = median(reports.iter().filter_map(cpu))?;
         let unsaturated =
@@ -19,20 +22,26 @@ pub(super) fn markdown(results: &[Results]) -> String {
     });
     text.push_str("\n† The server was below 95 % of its core in at least one round.\n");
 
+    text.push_str("\n### Payload relayed per second of server CPU (MB)\n\n");
+    table(&mut text, rows, results, &|results, row| {
+        let bytes = |report: &Report| Some(report.bytes_per_server_cpu_second? / 1e6);
+        Some((median(results.rows[row].iter().filter_map(bytes))?, ""))
+    });
     text.push_str("\n### Delivered packets per second\n\n");
-    table(&mut text, results, &|results, row| {
+    table(&mut text, rows, results, &|results, row| {
         let rates = results.rows[row].iter().map(|report| report.delivered_per_second);
         Some((median(rates)?, ""))
     });
     text.push_str("\n### Latency, 99 % at most (µs)\n\n");
-    table(&mut text, results, &|results, row| {
+    table(&mut text, rows, results, &|results, row| {
         let latencies = results.rows[row].iter().filter_map(|report| report.latency_p99_us);
         Some((median(latencies)?, ""))
     });
     text.push_str("\n### Packets lost (per million)\n\n");
-    plain_table(&mut text, results, &|results, row| {
+    plain_table(&mut text, rows, results, &|results, row| {
         median(results.rows[row].iter().map(|report| report.loss * 1e6))
     });
+    handshakes(&mut text, results);
     idle(&mut text, results);
     text
 }
@@ -41,14 +50,14 @@ pub(super) fn markdown(results: &[Results]) -> String {
 type Cell<'a> = &'a dyn Fn(&Results, usize) -> Option<(f64, &'static str)>;
 
 /// A table with a column for each contender, and ratios to the first and to the last.
-fn table(text: &mut String, results: &[Results], value: Cell<'_>) {
+fn table(text: &mut String, rows: &[Row], results: &[Results], value: Cell<'_>) {
     let pairs = pairs(results.len());
     let names = results.iter().map(|results| results.name.to_owned());
     let ratios = pairs
         .iter()
         .map(|(over, under)| format!("{} / {}", results[*over].name, results[*under].name));
     head(text, names.chain(ratios));
-    for (index, row) in ROWS.iter().enumerate() {
+    for (index, row) in rows.iter().enumerate() {
         let values: Vec<_> = results.iter().map(|results| value(results, index)).collect();
         let figures = values.iter().map(|value| match value {
             Some((figure, mark)) => format!("{figure:.0}{mark}"),
@@ -58,22 +67,23 @@ fn table(text: &mut String, results: &[Results], value: Cell<'_>) {
             (Some((over, _)), Some((under, _))) if under > 0.0 => format!("{:.2}", over / under),
             _ => MISSING.to_owned(),
         });
-        line(text, row.name, figures.chain(ratios));
+        line(text, &row.name, figures.chain(ratios));
     }
 }
 
 fn plain_table(
     text: &mut String,
+    rows: &[Row],
     results: &[Results],
     value: &dyn Fn(&Results, usize) -> Option<f64>,
 ) {
     head(text, results.iter().map(|results| results.name.to_owned()));
-    for (index, row) in ROWS.iter().enumerate() {
+    for (index, row) in rows.iter().enumerate() {
         let figures = results.iter().map(|results| match value(results, index) {
             Some(figure) => format!("{figure:.0}"),
             None => MISSING.to_owned(),
         });
-        line(text, row.name, figures);
+        line(text, &row.name, figures);
     }
 }
 
@@ -84,29 +94,51 @@ fn pairs(contenders: usize) -> Vec<(usize, usize)> {
     to_first.chain(to_later).collect()
 }
 
-fn idle(text: &mut String, results: &[Results]) {
-    let rounds = |results: &Results| {
-        let round = results.idle.as_ref()?.rounds.first()?;
-        Some(round.clone())
-    };
-    let Some(first) = results.iter().find_map(rounds) else {
+fn handshakes(text: &mut String, results: &[Results]) {
+    if results.iter().all(|results| results.handshakes.is_empty()) {
         return;
-    };
-    let _ = writeln!(text, "\n### {} idle allocations\n", first.allocations);
+    }
+    text.push_str("\n### TLS handshakes\n\n");
     head(text, results.iter().map(|results| results.name.to_owned()));
-    let figures = |value: &dyn Fn(crate::idle::Round) -> f64| -> Vec<String> {
-        let figure = |results| match rounds(results) {
-            Some(round) => format!("{:.0}", value(round)),
-            None => MISSING.to_owned(),
-        };
-        results.iter().map(figure).collect()
+    let figures = |value: fn(&HandshakesReport) -> f64| -> Vec<String> {
+        let figure = |results: &Results| median(results.handshakes.iter().map(value));
+        results.iter().map(|results| shown(figure(results))).collect()
     };
-    let memory = figures(&|round| round.resident_bytes_per_allocation);
-    line(text, "resident bytes per allocation", memory.into_iter());
-    let cpu = figures(&|round| round.cpu_us_per_allocation);
-    line(text, "CPU per allocate, bind, release (µs)", cpu.into_iter());
-    let made = figures(&|round| round.made_per_second);
-    line(text, "made per second by one client", made.into_iter());
+    let per_cpu = figures(|report| report.per_server_cpu_second);
+    line(text, "per second of server CPU", per_cpu.into_iter());
+    let cpu = figures(|report| report.server_cpu_us_per_handshake);
+    line(text, "server CPU for each, with its connection (µs)", cpu.into_iter());
+}
+
+/// One table for each transport; each is of one number of allocations.
+fn idle(text: &mut String, results: &[Results]) {
+    let mut transports: Vec<_> =
+        results.iter().flat_map(|results| &results.idle).map(|(transport, _)| *transport).collect();
+    transports.sort_by_key(|transport| transport.name());
+    transports.dedup();
+    for transport in transports {
+        let round = |results: &Results| {
+            let (_, report) = results.idle.iter().find(|(over, _)| *over == transport)?;
+            report.rounds.first().cloned()
+        };
+        let Some(first) = results.iter().find_map(round) else { continue };
+        let over = transport.name().to_uppercase();
+        let _ = writeln!(text, "\n### {} idle allocations over {over}\n", first.allocations);
+        head(text, results.iter().map(|results| results.name.to_owned()));
+        let figures = |value: fn(Round) -> f64| -> Vec<String> {
+            results.iter().map(|results| shown(round(results).map(value))).collect()
+        };
+        let memory = figures(|round| round.resident_bytes_per_allocation);
+        line(text, "resident bytes per allocation", memory.into_iter());
+        let cpu = figures(|round| round.cpu_us_per_allocation);
+        line(text, "CPU per allocate, bind, release (µs)", cpu.into_iter());
+        let made = figures(|round| round.made_per_second);
+        line(text, "made per second by one client", made.into_iter());
+    }
+}
+
+fn shown(figure: Option<f64>) -> String {
+    figure.map_or_else(|| MISSING.to_owned(), |figure| format!("{figure:.0}"))
 }
 
 fn head(text: &mut String, columns: impl Iterator<Item = String>) {
@@ -144,6 +176,8 @@ const MISSING: &str = "–";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::Direction;
+    use crate::target::Transport;
 
     #[test]
     fn the_median_is_in_the_middle() {
@@ -160,8 +194,21 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_shown_as_missing() {
-        let nothing = |name| Results { name, rows: Default::default(), idle: None };
-        let text = markdown(&[nothing("floor"), nothing("sterna")]);
+        let row = Row {
+            name: "client → peer".to_owned(),
+            transport: Transport::Udp,
+            direction: Direction::ClientToPeer,
+            payload: 160,
+            burst: 1,
+            rate: 0,
+        };
+        let nothing = |name| Results {
+            name,
+            rows: vec![Vec::new()],
+            idle: Vec::new(),
+            handshakes: Vec::new(),
+        };
+        let text = markdown(&[row], &[nothing("floor"), nothing("sterna")]);
         assert!(text.contains("| | floor | sterna | sterna / floor |"), "{text}");
         assert!(text.contains("| client → peer | – | – | – |"), "{text}");
     }

@@ -4,7 +4,7 @@
 //! has to be woken would measure its own wake-ups as the relay's latency.
 
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -20,7 +20,7 @@ use crate::payload::Mark;
 use crate::target::Path;
 
 /// What was counted since the measurement started.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) sent: u64,
     /// Arrived while packets were being sent.
@@ -41,20 +41,25 @@ enum Entry {
     Peer(SockaddrIn),
 }
 
+/// What is known of the packets.
+struct Books {
+    flows: Vec<(Entry, Flow)>,
+    counts: Counts,
+}
+
 pub(super) struct Engine<'a> {
     plan: &'a LoadPlan,
-    paths: &'a [Path],
+    paths: &'a mut [Path],
     peer: &'a UdpSocket,
     clock: Clock,
     epoll: Epoll,
-    flows: Vec<(Entry, Flow)>,
+    books: Books,
     /// The flow whose turn it is.
     turn: usize,
     due_nanos: u64,
     to_peers: Sender,
     to_relay: Sender,
     receiver: Receiver,
-    counts: Counts,
     lost_before: u64,
     late_before: u64,
 }
@@ -62,14 +67,15 @@ pub(super) struct Engine<'a> {
 impl<'a> Engine<'a> {
     pub(super) fn new(
         plan: &'a LoadPlan,
-        paths: &'a [Path],
+        paths: &'a mut [Path],
         peer: &'a UdpSocket,
     ) -> Result<Engine<'a>, BenchError> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).during("epoll")?;
         let flows = flows(plan.direction, paths);
         watch(&epoll, peer, PEER)?;
-        for (index, path) in paths.iter().enumerate() {
-            watch(&epoll, path.socket(), index as u64)?;
+        for (index, path) in paths.iter_mut().enumerate() {
+            path.link().start()?;
+            watch(&epoll, path.link().descriptor(), index as u64)?;
         }
         Ok(Engine {
             plan,
@@ -77,20 +83,12 @@ impl<'a> Engine<'a> {
             peer,
             clock: Clock::start(),
             epoll,
-            flows,
+            books: Books { flows, counts: Counts::default() },
             turn: 0,
             due_nanos: 0,
             to_peers: Sender::new(plan.payload + CHANNEL_DATA_HEADER),
             to_relay: Sender::new(plan.payload),
             receiver: Receiver::default(),
-            counts: Counts {
-                sent: 0,
-                delivered: 0,
-                lost: 0,
-                late: 0,
-                unexpected: 0,
-                latency: Histogram::default(),
-            },
             lost_before: 0,
             late_before: 0,
         })
@@ -117,48 +115,53 @@ impl<'a> Engine<'a> {
 
     /// What came so far was warm-up.
     pub(super) fn start_measuring(&mut self) {
-        self.lost_before = self.flows.iter().map(|(_, flow)| flow.lost()).sum();
-        self.late_before = self.flows.iter().map(|(_, flow)| flow.late()).sum();
-        self.counts.sent = 0;
-        self.counts.delivered = 0;
-        self.counts.unexpected = 0;
-        self.counts.latency.clear();
+        let Books { flows, counts } = &mut self.books;
+        self.lost_before = flows.iter().map(|(_, flow)| flow.lost()).sum();
+        self.late_before = flows.iter().map(|(_, flow)| flow.late()).sum();
+        counts.sent = 0;
+        counts.delivered = 0;
+        counts.unexpected = 0;
+        counts.latency.clear();
     }
 
     /// Waits for what is under way and closes the books.
     pub(super) fn finish(mut self) -> Result<Counts, BenchError> {
-        let delivered = self.counts.delivered;
+        let delivered = self.books.counts.delivered;
         let end = self.clock.nanos() + DRAIN_NANOS;
         while self.clock.nanos() < end {
             self.receive()?;
         }
         let now = self.clock.nanos();
-        for (_, flow) in &mut self.flows {
+        let Books { mut flows, mut counts } = self.books;
+        for (_, flow) in &mut flows {
             flow.give_up(now);
         }
-        let lost: u64 = self.flows.iter().map(|(_, flow)| flow.lost()).sum();
-        let late: u64 = self.flows.iter().map(|(_, flow)| flow.late()).sum();
-        self.counts.delivered = delivered;
-        self.counts.lost = lost.saturating_sub(self.lost_before);
-        self.counts.late = late - self.late_before;
-        Ok(self.counts)
+        let lost: u64 = flows.iter().map(|(_, flow)| flow.lost()).sum();
+        let late: u64 = flows.iter().map(|(_, flow)| flow.late()).sum();
+        counts.delivered = delivered;
+        counts.lost = lost.saturating_sub(self.lost_before);
+        counts.late = late - self.late_before;
+        Ok(counts)
     }
 
     /// One round over the flows, cut short after a batch so that what arrives is looked at.
     fn fill_windows(&mut self, now: u64) -> Result<(), BenchError> {
         let mut sent = 0;
-        for _ in 0..self.flows.len() {
+        for _ in 0..self.books.flows.len() {
             if sent >= BATCH {
                 break;
             }
-            let (_, flow) = &mut self.flows[self.turn];
+            let (entry, flow) = &mut self.books.flows[self.turn];
             if flow.under_way() + self.plan.burst as u32 <= self.plan.window {
                 self.send_burst(now)?;
                 sent += self.plan.burst;
             } else {
                 flow.give_up_when_stalled(now);
+                if let Entry::Client(index) = *entry {
+                    self.paths[index].link().flush()?;
+                }
             }
-            self.turn = (self.turn + 1) % self.flows.len();
+            self.turn = (self.turn + 1) % self.books.flows.len();
         }
         self.flush_to_relay()
     }
@@ -169,7 +172,7 @@ impl<'a> Engine<'a> {
         while self.due_nanos <= now && sent < BATCH {
             self.send_burst(now)?;
             sent += self.plan.burst;
-            self.turn = (self.turn + 1) % self.flows.len();
+            self.turn = (self.turn + 1) % self.books.flows.len();
             self.due_nanos += gap;
         }
         self.flush_to_relay()
@@ -178,7 +181,7 @@ impl<'a> Engine<'a> {
     /// The flow whose turn it is sends its burst. Bursts of the peer are gathered, as one socket
     /// sends to all relayed addresses; bursts of a client leave at once.
     fn send_burst(&mut self, now: u64) -> Result<(), BenchError> {
-        let (entry, flow) = &mut self.flows[self.turn];
+        let (entry, flow) = &mut self.books.flows[self.turn];
         let entry = *entry;
         if matches!(entry, Entry::Peer(_)) && self.to_relay.len() + self.plan.burst > BATCH {
             self.flush_to_relay()?;
@@ -195,17 +198,12 @@ impl<'a> Engine<'a> {
                 Entry::Peer(relayed) => mark.write(self.to_relay.push(Some(relayed))),
             }
         }
-        let burst = self.plan.burst;
         let taken = match entry {
-            Entry::Client(index) => {
-                let sent = self.to_peers.flush(self.paths[index].socket());
-                // A refused port is the relay gone or restarting: it shows as a stalled flow.
-                sent.unwrap_or(0)
-            }
-            Entry::Peer(_) => burst,
+            Entry::Client(index) => self.paths[index].link().send(&mut self.to_peers)?,
+            Entry::Peer(_) => self.plan.burst,
         };
         flow.sent(taken as u32, now);
-        self.counts.sent += taken as u64;
+        self.books.counts.sent += taken as u64;
         Ok(())
     }
 
@@ -222,7 +220,7 @@ impl<'a> Engine<'a> {
         for event in &events[..ready] {
             match event.data() {
                 PEER => self.receive_at_peer(),
-                client => self.receive_at_client(client as usize),
+                client => self.receive_at_client(client as usize)?,
             }
         }
         Ok(())
@@ -236,21 +234,19 @@ impl<'a> Engine<'a> {
             let (_, payload) = self.receiver.datagram(index);
             let right = payload.len() == self.plan.payload;
             let mark = Mark::read(payload).filter(|_| right);
-            self.arrived(mark, now);
+            self.books.arrived(mark, now);
         }
     }
 
-    fn receive_at_client(&mut self, client: usize) {
-        let socket = self.paths[client].socket();
-        let count = self.receiver.receive(socket, BATCH).unwrap_or(0);
-        let now = self.clock.nanos();
-        for index in 0..count {
-            let (_, frame) = self.receiver.datagram(index);
-            let mark = read_channel_data(frame, self.plan.payload);
-            self.arrived(mark, now);
-        }
+    fn receive_at_client(&mut self, client: usize) -> Result<(), BenchError> {
+        let Engine { paths, receiver, books, clock, plan, .. } = self;
+        paths[client].link().receive(receiver, &mut |frame| {
+            books.arrived(read_channel_data(frame, plan.payload), clock.nanos());
+        })
     }
+}
 
+impl Books {
     fn arrived(&mut self, mark: Option<Mark>, now: u64) {
         let counted = mark.is_some_and(|mark| {
             let flow = self.flows.get_mut(mark.flow as usize);
@@ -280,8 +276,7 @@ fn flows(direction: Direction, paths: &[Path]) -> Vec<(Entry, Flow)> {
     flows
 }
 
-fn watch(epoll: &Epoll, socket: &UdpSocket, token: u64) -> Result<(), BenchError> {
-    debug_assert!(socket.as_raw_fd() >= 0);
+fn watch(epoll: &Epoll, socket: impl AsFd, token: u64) -> Result<(), BenchError> {
     let readable = EpollEvent::new(EpollFlags::EPOLLIN, token);
     epoll.add(socket, readable).during("epoll")
 }

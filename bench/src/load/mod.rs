@@ -12,14 +12,13 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::clock::Clock;
 use crate::error::{BenchError, DuringExt};
 use crate::mmsg::DATAGRAM_MAX;
 use crate::payload::MARK_LEN;
 use crate::process::Process;
-use crate::target::{Path, Target, client_address};
+use crate::target::{Path, Target, client_address, grow_buffers};
 use engine::Engine;
 pub use report::Report;
 
@@ -102,10 +101,10 @@ pub fn run(plan: &LoadPlan) -> Result<Report, BenchError> {
     let process = plan.pid.map(Process::new);
     let peer = peer_socket()?;
     let memory_before = process.map(|process| process.resident_bytes()).transpose()?;
-    let paths = open_paths(plan, &peer)?;
+    let mut paths = open_paths(plan, &peer)?;
     let memory_after = process.map(|process| process.resident_bytes()).transpose()?;
 
-    let mut engine = Engine::new(plan, &paths, &peer)?;
+    let mut engine = Engine::new(plan, &mut paths, &peer)?;
     engine.run_for(plan.warm_up)?;
     engine.start_measuring();
     let cpu_before = process.map(|process| process.cpu_nanos()).transpose()?;
@@ -130,22 +129,10 @@ fn peer_socket() -> Result<UdpSocket, BenchError> {
     Ok(peer)
 }
 
-/// As far as the system lets us: with its default a peer would lose packets before the relay does.
-fn grow_buffers(socket: &UdpSocket) {
-    if setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
-        let _ = setsockopt(socket, sockopt::RcvBuf, &SOCKET_BUFFER);
-    }
-    if setsockopt(socket, sockopt::SndBufForce, &SOCKET_BUFFER).is_err() {
-        let _ = setsockopt(socket, sockopt::SndBuf, &SOCKET_BUFFER);
-    }
-}
-
 fn open_paths(plan: &LoadPlan, peer: &UdpSocket) -> Result<Vec<Path>, BenchError> {
     let mut paths = Vec::with_capacity(plan.allocations);
     for index in 0..plan.allocations {
-        let path = plan.target.open(client_address(index))?;
-        grow_buffers(path.socket());
-        paths.push(path);
+        paths.push(plan.target.open(client_address(index))?);
     }
     let relayed: Vec<SocketAddrV4> = paths.iter().map(Path::relayed).collect();
     let SocketAddr::V4(peer) = peer.local_addr().during("the peer's address")? else {
@@ -172,5 +159,3 @@ const BURST_MAX: usize = crate::mmsg::BATCH;
 
 /// Shorter than the 300 s of a permission, so that nothing has to be refreshed.
 const LONGEST: Duration = Duration::from_secs(240);
-
-const SOCKET_BUFFER: usize = 8 << 20;

@@ -13,6 +13,8 @@ use crate::target::Kind;
 pub struct Report {
     /// `turn` or `floor`.
     pub kind: String,
+    /// What clients spoke to the relay.
+    pub transport: String,
     /// Which way packets went.
     pub direction: String,
     /// Allocations that shared the load.
@@ -45,6 +47,8 @@ pub struct Report {
     pub latency_p999_us: Option<f64>,
     /// CPU time of the server, all threads, per delivered packet, in nanoseconds.
     pub server_cpu_ns_per_packet: Option<f64>,
+    /// Bytes of payload delivered for each second of the server's CPU time.
+    pub bytes_per_server_cpu_second: Option<f64>,
     /// CPU time of the server over elapsed time: 1 is one core kept busy.
     pub server_cpu_share: Option<f64>,
     /// Whether the server was the bottleneck: its share of a core was 95 % or more.
@@ -67,6 +71,7 @@ impl Report {
         };
         Report {
             kind: kind.to_owned(),
+            transport: plan.target.transport.name().to_owned(),
             direction: Direction::name(plan.direction).to_owned(),
             allocations: plan.allocations,
             payload: plan.payload,
@@ -83,6 +88,7 @@ impl Report {
             latency_p99_us: micros(990),
             latency_p999_us: micros(999),
             server_cpu_ns_per_packet: None,
+            bytes_per_server_cpu_second: None,
             server_cpu_share: None,
             saturated: None,
             server_resident_bytes: None,
@@ -95,6 +101,8 @@ impl Report {
             let spent = after.saturating_sub(before) as f64;
             let share = spent / (self.seconds * 1e9);
             self.server_cpu_ns_per_packet = Some(spent / self.delivered.max(1) as f64);
+            let bytes = (self.delivered * self.payload as u64) as f64;
+            self.bytes_per_server_cpu_second = Some(bytes * 1e9 / spent.max(1.0));
             self.server_cpu_share = Some(share);
             self.saturated = Some(share >= SATURATED_SHARE);
         }

@@ -86,6 +86,8 @@ pub enum ChannelBindError {
     PeerFamily,
     /// The rules refuse the peer.
     Forbidden(Denied),
+    /// The allocation relays TCP.
+    TcpAllocation,
     /// There is no room for another channel.
     ChannelsFull,
     /// There is no room for the permission that comes with the channel.
@@ -99,7 +101,9 @@ impl ChannelBindError {
             ChannelBindError::NoAllocation => ErrorCode::AllocationMismatch,
             ChannelBindError::NumberInUse | ChannelBindError::PeerInUse => ErrorCode::BadRequest,
             ChannelBindError::PeerFamily => ErrorCode::PeerAddressFamilyMismatch,
-            ChannelBindError::Forbidden(_) => ErrorCode::Forbidden,
+            ChannelBindError::Forbidden(_) | ChannelBindError::TcpAllocation => {
+                ErrorCode::Forbidden
+            }
             ChannelBindError::ChannelsFull | ChannelBindError::PermissionsFull => {
                 ErrorCode::InsufficientCapacity
             }
@@ -115,6 +119,7 @@ impl fmt::Display for ChannelBindError {
             ChannelBindError::PeerInUse => f.write_str("the peer has another channel"),
             ChannelBindError::PeerFamily => f.write_str(PEER_FAMILY),
             ChannelBindError::Forbidden(rule) => write!(f, "peer refused by {rule}"),
+            ChannelBindError::TcpAllocation => f.write_str("the allocation relays TCP"),
             ChannelBindError::ChannelsFull => f.write_str("the allocation has all its channels"),
             ChannelBindError::PermissionsFull => f.write_str(PERMISSIONS_FULL),
         }
@@ -122,6 +127,97 @@ impl fmt::Display for ChannelBindError {
 }
 
 impl std::error::Error for ChannelBindError {}
+
+/// Why a Connect fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// The allocation is over.
+    NoAllocation,
+    /// The allocation relays UDP.
+    NotTcp,
+    /// There is a connection with this peer, or one in the making.
+    Exists,
+    /// The peer is of a family in which the allocation has no relayed transport address.
+    PeerFamily,
+    /// The rules refuse the peer.
+    Forbidden(Denied),
+    /// There is no room for another connection.
+    Full,
+    /// The peer did not answer in time, or refused.
+    Failed,
+    /// The server has a fault of its own.
+    Fault,
+}
+
+impl ConnectError {
+    /// The code of the error response.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            //= https://www.rfc-editor.org/rfc/rfc6062#section-5.2
+            //# If the request is received on a TCP connection for which no
+            //# allocation exists, the server MUST return a 437 (Allocation Mismatch)
+            //# error.
+            ConnectError::NoAllocation => ErrorCode::AllocationMismatch,
+            ConnectError::NotTcp | ConnectError::Forbidden(_) => ErrorCode::Forbidden,
+            ConnectError::Exists => ErrorCode::ConnectionAlreadyExists,
+            ConnectError::PeerFamily => ErrorCode::PeerAddressFamilyMismatch,
+            ConnectError::Full => ErrorCode::InsufficientCapacity,
+            //= https://www.rfc-editor.org/rfc/rfc6062#section-5.2
+            //# If the connection attempt fails or times
+            //# out, the server MUST return a 447 (Connection Timeout or Failure)
+            //# error.
+            ConnectError::Failed => ErrorCode::ConnectionTimeoutOrFailure,
+            ConnectError::Fault => ErrorCode::ServerError,
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectError::NoAllocation => f.write_str(NO_ALLOCATION),
+            ConnectError::NotTcp => f.write_str("the allocation relays UDP"),
+            ConnectError::Exists => f.write_str("the peer has a connection"),
+            ConnectError::PeerFamily => f.write_str(PEER_FAMILY),
+            ConnectError::Forbidden(rule) => write!(f, "peer refused by {rule}"),
+            ConnectError::Full => f.write_str("the allocation has all its connections"),
+            ConnectError::Fault => f.write_str("a fault of the server's own"),
+            ConnectError::Failed => f.write_str("the peer cannot be connected to"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Why a ConnectionBind fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionBindError {
+    /// No connection under this name waits to be bound.
+    NotPending,
+    /// The connection is another user's.
+    WrongUser,
+}
+
+impl ConnectionBindError {
+    /// The code of the error response.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            ConnectionBindError::NotPending => ErrorCode::BadRequest,
+            ConnectionBindError::WrongUser => ErrorCode::WrongCredentials,
+        }
+    }
+}
+
+impl fmt::Display for ConnectionBindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ConnectionBindError::NotPending => "no such connection waits to be bound",
+            ConnectionBindError::WrongUser => "the connection is another user's",
+        })
+    }
+}
+
+impl std::error::Error for ConnectionBindError {}
 
 const NO_ALLOCATION: &str = "the allocation is over";
 const PEER_FAMILY: &str = "the allocation has no address of the peer's family";

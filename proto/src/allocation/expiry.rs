@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Allocation, Channels, Effect, Halves, Permissions};
+use super::{Allocation, Channels, Connections, Effect, Halves, Permissions};
 use crate::address::Family;
 
 impl Allocation {
@@ -41,6 +41,11 @@ impl Allocation {
         self.channels.sweep(now, |number, peer, expires| {
             ended.push((expires, Effect::ChannelExpired(number, peer)));
         });
+        if let Some(connections) = &mut self.connections {
+            connections.sweep(now, |id, peer, expires| {
+                ended.push((expires, Effect::ConnectionClosed(id, peer)));
+            });
+        }
         for family in self.halves.by_expiry() {
             self.sweep_half(family, now, &mut ended);
         }
@@ -76,17 +81,31 @@ impl Allocation {
         self.halves.remove(family);
         self.permissions.remove_family(family);
         self.channels.remove_family(family);
+        //= https://www.rfc-editor.org/rfc/rfc6062#section-5.5
+        //# If the allocation associated with a data connection expires, the data
+        //# connection MUST be closed.
+        if let Some(connections) = &mut self.connections {
+            connections.remove_family(family);
+        }
     }
 
     pub(super) fn clear(&mut self) {
         self.halves = Halves::none();
         self.permissions = Permissions::default();
         self.channels = Channels::default();
+        if let Some(connections) = &mut self.connections {
+            **connections = Connections::default();
+        }
     }
 
     pub(super) fn rearm(&mut self) {
         let halves = self.halves.iter().map(|half| half.expires).min();
-        let tables = [self.permissions.next_timeout(), self.channels.next_timeout()];
+        let connections = self.connections.as_ref();
+        let tables = [
+            self.permissions.next_timeout(),
+            self.channels.next_timeout(),
+            connections.and_then(|connections| connections.next_timeout()),
+        ];
         self.timeout = tables.into_iter().flatten().chain(halves).min();
     }
 }
@@ -94,7 +113,9 @@ impl Allocation {
 fn concerns(effect: Effect, family: Family) -> bool {
     match effect {
         Effect::PermissionExpired(ip) => Family::of(ip) == family,
-        Effect::ChannelExpired(_, peer) => Family::of(peer.0.ip()) == family,
+        Effect::ChannelExpired(_, peer) | Effect::ConnectionClosed(_, peer) => {
+            Family::of(peer.0.ip()) == family
+        }
         Effect::RelayExpired(_) | Effect::Expired => false,
     }
 }

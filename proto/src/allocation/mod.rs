@@ -5,6 +5,7 @@
 //! at the dates, and requests sweep first.
 
 mod channels;
+mod connections;
 mod errors;
 mod expiry;
 mod permissions;
@@ -20,12 +21,16 @@ use std::time::{Duration, Instant};
 use crate::address::{Family, PeerAddr};
 use crate::channel_data::ChannelNumber;
 use crate::drops::DropReason;
+use crate::stun::ConnectionId;
 
 use channels::Channels;
+use connections::Connections;
 use permissions::Permissions;
 use relays::{Half, Halves};
 
-pub use errors::{ChannelBindError, CreatePermissionError, RefreshError};
+pub use errors::{
+    ChannelBindError, ConnectError, ConnectionBindError, CreatePermissionError, RefreshError,
+};
 pub use relays::{Relay, Relays};
 pub use requests::Refreshed;
 pub use terms::{Lifetimes, Terms};
@@ -40,6 +45,8 @@ pub struct Allocation {
     halves: Halves,
     permissions: Permissions,
     channels: Channels,
+    /// Where TCP is relayed.
+    connections: Option<Box<Connections>>,
     effects: VecDeque<Effect>,
     /// The earliest moment at which something here expires.
     timeout: Option<Instant>,
@@ -64,6 +71,8 @@ pub enum Effect {
     PermissionExpired(IpAddr),
     /// The channel is not bound to the peer any more.
     ChannelExpired(ChannelNumber, PeerAddr),
+    /// The TCP connection was not made or bound in time, or the rules refuse its peer.
+    ConnectionClosed(ConnectionId, PeerAddr),
     /// The relayed transport address of this family has expired; the other one lives.
     RelayExpired(Family),
     /// The allocation has expired. Nothing follows.
@@ -80,11 +89,23 @@ impl Allocation {
             halves: Halves::new(relays, now + lifetime),
             permissions: Permissions::default(),
             channels: Channels::default(),
+            connections: None,
             effects: VecDeque::new(),
             timeout: None,
         };
         allocation.rearm();
         allocation
+    }
+
+    /// The same for one that relays TCP: it has connections, and neither channels nor datagrams.
+    pub fn new_tcp(
+        terms: Arc<Terms>,
+        relays: Relays,
+        lifetime: Duration,
+        now: Instant,
+    ) -> Allocation {
+        let connections = Some(Box::default());
+        Allocation { connections, ..Allocation::new(terms, relays, lifetime, now) }
     }
 
     /// The peer to which ChannelData on `number` goes.
@@ -112,6 +133,11 @@ impl Allocation {
     pub fn indication_peer(&self, peer: PeerAddr, now: Instant) -> Result<PeerAddr, Dropped> {
         if peer.0.port() == 0 {
             return Err(DropReason::PeerPortZero);
+        }
+        // Silently discarded: the control connection of a TCP allocation carries no application
+        // data (RFC 6062 §3).
+        if self.connections.is_some() {
+            return Err(DropReason::TcpAllocation);
         }
         let peer = self.terms.rules.external().internal(peer);
         self.live_half(peer, now)?;
@@ -156,8 +182,8 @@ impl Allocation {
     }
 
     /// Live by other terms from `now` on. What was granted by the old ones lasts until its date,
-    /// but permissions and channels to peers that the new rules refuse end at once, so that data on
-    /// a channel needs no look at the rules.
+    /// but permissions, channels and connections to peers that the new rules refuse end at once, so
+    /// that data on a channel needs no look at the rules.
     pub fn set_terms(&mut self, terms: Arc<Terms>, now: Instant) {
         self.sweep(now);
         self.terms = terms;
@@ -171,6 +197,12 @@ impl Allocation {
             |peer| rules.check(peer).is_err(),
             |number, peer| effects.push_back(Effect::ChannelExpired(number, peer)),
         );
+        if let Some(connections) = &mut self.connections {
+            connections.refuse(
+                |peer| rules.check(peer).is_err(),
+                |id, peer| effects.push_back(Effect::ConnectionClosed(id, peer)),
+            );
+        }
         self.rearm();
     }
 

@@ -146,6 +146,11 @@ impl Allocation {
         if self.halves.is_empty() {
             return Err(ChannelBindError::NoAllocation);
         }
+        // A channel carries data on the control connection, which a TCP allocation's does not
+        // (RFC 6062 §3). The request is well-formed and will never be granted.
+        if self.connections.is_some() {
+            return Err(ChannelBindError::TcpAllocation);
+        }
         let peer = self.internal(peer);
         let standing = self.channels.standing(number, peer).map_err(|conflict| match conflict {
             //= https://www.rfc-editor.org/rfc/rfc8656#section-12.2

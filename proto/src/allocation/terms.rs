@@ -58,6 +58,8 @@ pub struct Terms {
     pub permissions_max: usize,
     /// How many channels one allocation may hold.
     pub channels_max: usize,
+    /// How many TCP connections one allocation may have.
+    pub connections_max: usize,
     /// Who may be a peer.
     pub rules: PeerRules,
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Offer, RequestError, read_lifetime, required};
-use crate::address::Family;
+use crate::address::{Family, RelayTransport, TransportProtocol};
 use crate::stun::{
     AdditionalAddressFamily, AttributeError, AttributeType, DontFragment, EvenPort, Message,
     RequestedAddressFamily, RequestedTransport, ReservationToken,
@@ -13,6 +13,8 @@ use crate::stun::{
 /// An Allocate request (RFC 8656 §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocateRequest {
+    /// What it is to relay.
+    pub transport: RelayTransport,
     /// How long the client would like the allocation to last.
     pub lifetime: Option<Duration>,
     /// Whether the client asks if DONT-FRAGMENT will be honoured.
@@ -64,9 +66,13 @@ impl Families {
 impl AllocateRequest {
     pub(super) fn read(
         message: &Message<'_>,
+        protocol: TransportProtocol,
         offer: &Offer,
     ) -> Result<AllocateRequest, RequestError> {
-        check_transport(message)?;
+        let transport = read_transport(message, offer)?;
+        if transport == RelayTransport::Tcp {
+            check_tcp(message, protocol)?;
+        }
         // Check 4, DONT-FRAGMENT that is not offered, was made with the unknown attributes.
         let dont_fragment = message.read::<DontFragment>()?.is_some();
         let token = read_token(message)?;
@@ -83,7 +89,8 @@ impl AllocateRequest {
             (None, Some(EvenPort { reserve_next: false })) => PortWish::Even,
             (None, Some(EvenPort { reserve_next: true })) => PortWish::EvenAndReserve,
         };
-        Ok(AllocateRequest { lifetime: read_lifetime(message)?, dont_fragment, port, families })
+        let lifetime = read_lifetime(message)?;
+        Ok(AllocateRequest { transport, lifetime, dont_fragment, port, families })
     }
 }
 
@@ -94,10 +101,48 @@ impl AllocateRequest {
 //# specifies a protocol that is not supported by the server, the
 //# server rejects the request with a 442 (Unsupported Transport
 //# Protocol) error.
-fn check_transport(message: &Message<'_>) -> Result<(), RequestError> {
+//= https://www.rfc-editor.org/rfc/rfc6062#section-5.1
+//# If the REQUESTED-TRANSPORT attribute is included and specifies a
+//# protocol other than UDP or TCP, the server MUST reject the
+//# request with a 442 (Unsupported Transport Protocol) error.
+fn read_transport(message: &Message<'_>, offer: &Offer) -> Result<RelayTransport, RequestError> {
     match required(message)? {
-        RequestedTransport::UDP => Ok(()),
+        //= https://www.rfc-editor.org/rfc/rfc6062#section-5.1
+        //= type=exception
+        //= reason=No policy of this server forbids UDP.
+        //# If the value is UDP, and if UDP
+        //# transport is forbidden by local policy, the server MUST reject
+        //# the request with a 403 (Forbidden) error.
+        //= https://www.rfc-editor.org/rfc/rfc6062#section-5.1
+        //# If
+        //# the value is UDP, and if UDP transport is allowed by local
+        //# policy, the server MUST continue with the procedures of [RFC5766]
+        //# instead of this document.
+        RequestedTransport::UDP => Ok(RelayTransport::Udp),
+        RequestedTransport::TCP if offer.tcp => Ok(RelayTransport::Tcp),
         RequestedTransport(protocol) => Err(RequestError::UnsupportedTransport(protocol)),
+    }
+}
+
+/// What a TCP relay is asked for with. The address families are those of RFC 8656, which came after
+/// RFC 6062: they say where the relayed transport addresses lie and nothing of what runs over them,
+/// so that a TCP allocation may have one of each as well.
+fn check_tcp(message: &Message<'_>, protocol: TransportProtocol) -> Result<(), RequestError> {
+    //= https://www.rfc-editor.org/rfc/rfc6062#section-5.1
+    //# If the client connection transport is not TCP or TLS, the server
+    //# MUST reject the request with a 400 (Bad Request) error.
+    if !protocol.is_stream() {
+        return Err(RequestError::NotAStream);
+    }
+    //= https://www.rfc-editor.org/rfc/rfc6062#section-5.1
+    //# If the request contains the DONT-FRAGMENT, EVEN-PORT, or
+    //# RESERVATION-TOKEN attribute, the server MUST reject the request
+    //# with a 400 (Bad Request) error.
+    let udp_only =
+        [AttributeType::DONT_FRAGMENT, AttributeType::EVEN_PORT, AttributeType::RESERVATION_TOKEN];
+    match udp_only.into_iter().find(|&attribute| message.has(attribute)) {
+        Some(attribute) => Err(RequestError::UdpOnly(attribute)),
+        None => Ok(()),
     }
 }
 

@@ -26,8 +26,12 @@ pub enum RequestError {
     PortZero,
     /// Comprehension-required attributes that are not understood, for UNKNOWN-ATTRIBUTES to list.
     UnknownAttributes(SmallVec<[AttributeType; 8]>),
-    /// The protocol between server and peer is not UDP.
+    /// The protocol between server and peer is none that is relayed.
     UnsupportedTransport(u8),
+    /// A request about TCP peers from a client that has come by UDP or DTLS.
+    NotAStream,
+    /// An attribute about UDP ports or datagrams in a request for a TCP relay.
+    UdpOnly(AttributeType),
     /// Addresses of this family are not relayed.
     FamilyNotSupported,
     /// A Refresh for a family that no allocation has an address of.
@@ -44,6 +48,8 @@ impl RequestError {
             | RequestError::Contradiction(..)
             | RequestError::AdditionalFamily
             | RequestError::ChannelNumber(_)
+            | RequestError::NotAStream
+            | RequestError::UdpOnly(_)
             | RequestError::PortZero => ErrorCode::BadRequest,
             RequestError::UnknownAttributes(_) => ErrorCode::UnknownAttribute,
             RequestError::UnsupportedTransport(_) => ErrorCode::UnsupportedTransportProtocol,
@@ -76,6 +82,8 @@ impl fmt::Display for RequestError {
             RequestError::UnsupportedTransport(protocol) => {
                 write!(f, "transport protocol {protocol} is not relayed")
             }
+            RequestError::NotAStream => f.write_str("the client has not come by TCP or TLS"),
+            RequestError::UdpOnly(attribute) => write!(f, "{attribute} excludes a TCP relay"),
             RequestError::FamilyNotSupported => f.write_str("the address family is not relayed"),
             RequestError::FamilyMismatch => {
                 f.write_str("no allocation has an address of this family")

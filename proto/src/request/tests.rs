@@ -6,14 +6,14 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{
-    AllocateRequest, ChannelNumbers, Families, Offer, PortWish, RefreshRequest, Request,
-    RequestError, SendIndication,
+    AllocateRequest, ChannelNumbers, ConnectRequest, ConnectionBindRequest, Families, Offer,
+    PortWish, RefreshRequest, Request, RequestError, SendIndication,
 };
-use crate::address::{Family, PeerAddr};
+use crate::address::{Family, PeerAddr, RelayTransport, TransportProtocol};
 use crate::channel_data::ChannelNumber;
 use crate::drops::DropReason;
 use crate::stun::{
-    AttributeError, AttributeType, Class, ErrorCode, Message, MessageWriter, Method,
+    AttributeError, AttributeType, Class, ConnectionId, ErrorCode, Message, MessageWriter, Method,
     ReservationToken, TransactionId, XorPeerAddress,
 };
 
@@ -22,6 +22,7 @@ type Raw<'a> = (AttributeType, &'a [u8]);
 
 const UDP: Raw<'static> = (AttributeType::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
 const TCP: Raw<'static> = (AttributeType::REQUESTED_TRANSPORT, &[6, 0, 0, 0]);
+const SCTP: Raw<'static> = (AttributeType::REQUESTED_TRANSPORT, &[132, 0, 0, 0]);
 const SHORT_TRANSPORT: Raw<'static> = (AttributeType::REQUESTED_TRANSPORT, &[17, 0]);
 const DONT_FRAGMENT: Raw<'static> = (AttributeType::DONT_FRAGMENT, &[]);
 const EVEN: Raw<'static> = (AttributeType::EVEN_PORT, &[0]);
@@ -54,7 +55,19 @@ fn read_with(
     attributes: &[Raw<'_>],
 ) -> Result<Request, RequestError> {
     let bytes = message(Class::Request, method, attributes);
-    Request::read(&Message::parse(&bytes).expect("the writer writes messages"), offer)
+    let message = Message::parse(&bytes).expect("the writer writes messages");
+    Request::read(&message, TransportProtocol::Udp, offer)
+}
+
+/// What is read from a client that has come by `protocol`.
+fn read_by(
+    protocol: TransportProtocol,
+    method: Method,
+    attributes: &[Raw<'_>],
+) -> Result<Request, RequestError> {
+    let bytes = message(Class::Request, method, attributes);
+    let message = Message::parse(&bytes).expect("the writer writes messages");
+    Request::read(&message, protocol, &everything())
 }
 
 fn read(method: Method, attributes: &[Raw<'_>]) -> Result<Request, RequestError> {
@@ -62,7 +75,13 @@ fn read(method: Method, attributes: &[Raw<'_>]) -> Result<Request, RequestError>
 }
 
 fn everything() -> Offer {
-    Offer { v4: true, v6: true, dont_fragment: true, channel_numbers: ChannelNumbers::Rfc8656 }
+    Offer {
+        v4: true,
+        v6: true,
+        tcp: true,
+        dont_fragment: true,
+        channel_numbers: ChannelNumbers::Rfc8656,
+    }
 }
 
 /// The value of an XOR-PEER-ADDRESS.
@@ -80,6 +99,7 @@ fn peer(address: &str) -> PeerAddr {
 
 fn allocate() -> AllocateRequest {
     AllocateRequest {
+        transport: RelayTransport::Udp,
         lifetime: None,
         dont_fragment: false,
         port: PortWish::Any,
@@ -139,8 +159,8 @@ fn requested_transport_is_checked_first() {
     for (transport, code) in [
         (vec![], ErrorCode::BadRequest),
         (vec![SHORT_TRANSPORT], ErrorCode::BadRequest),
-        (vec![TCP], ErrorCode::UnsupportedTransportProtocol),
-        (vec![TCP, UDP], ErrorCode::UnsupportedTransportProtocol),
+        (vec![SCTP], ErrorCode::UnsupportedTransportProtocol),
+        (vec![SCTP, UDP], ErrorCode::UnsupportedTransportProtocol),
     ] {
         let alone = read(Method::ALLOCATE, &transport);
         assert_eq!(Err(code), alone.map_err(|error| error.code()), "{transport:?}");
@@ -409,8 +429,128 @@ fn the_channel_numbers_of_rfc_5766_are_an_offer() {
 }
 
 #[test]
+fn a_tcp_relay_is_for_clients_that_come_by_a_stream_and_has_no_datagrams() {
+    let granted = |families| Ok((RelayTransport::Tcp, families));
+    let (bad, unsupported) =
+        (Err(ErrorCode::BadRequest), Err(ErrorCode::UnsupportedTransportProtocol));
+    let (tcp, tls) = (TransportProtocol::Tcp, TransportProtocol::Tls);
+    for (protocol, attributes, wanted) in [
+        (tcp, vec![TCP], granted(Families::One(Family::V4))),
+        (tls, vec![TCP, V6], granted(Families::One(Family::V6))),
+        (tls, vec![AND_V6, TCP], granted(Families::Both)),
+        //= https://www.rfc-editor.org/rfc/rfc6062#section-5.1
+        //= type=test
+        //# If the client connection transport is not TCP or TLS, the server
+        //# MUST reject the request with a 400 (Bad Request) error.
+        (TransportProtocol::Udp, vec![TCP], bad),
+        (TransportProtocol::Dtls, vec![TCP], bad),
+        //= https://www.rfc-editor.org/rfc/rfc6062#section-5.1
+        //= type=test
+        //# If the request contains the DONT-FRAGMENT, EVEN-PORT, or
+        //# RESERVATION-TOKEN attribute, the server MUST reject the request
+        //# with a 400 (Bad Request) error.
+        (tcp, vec![TCP, DONT_FRAGMENT], bad),
+        (tcp, vec![TCP, EVEN], bad),
+        (tcp, vec![EVEN_AND_RESERVE, TCP], bad),
+        (tls, vec![TOKEN, TCP], bad),
+        (tcp, vec![TCP, AND_V4], bad),
+        (tcp, vec![TCP, NO_FAMILY], Err(ErrorCode::AddressFamilyNotSupported)),
+        //= https://www.rfc-editor.org/rfc/rfc6062#section-5.1
+        //= type=test
+        //# If the REQUESTED-TRANSPORT attribute is included and specifies a
+        //# protocol other than UDP or TCP, the server MUST reject the
+        //# request with a 442 (Unsupported Transport Protocol) error.
+        (tcp, vec![SCTP], unsupported),
+        (tcp, vec![SCTP, EVEN], unsupported),
+        //= https://www.rfc-editor.org/rfc/rfc6062#section-5.1
+        //= type=test
+        //# If
+        //# the value is UDP, and if UDP transport is allowed by local
+        //# policy, the server MUST continue with the procedures of [RFC5766]
+        //# instead of this document.
+        (tcp, vec![UDP, EVEN], Ok((RelayTransport::Udp, Families::One(Family::V4)))),
+    ] {
+        let read = match read_by(protocol, Method::ALLOCATE, &attributes) {
+            Ok(Request::Allocate(request)) => Ok((request.transport, request.families)),
+            Ok(other) => panic!("{other:?} is no Allocate"),
+            Err(error) => Err(error.code()),
+        };
+        assert_eq!(wanted, read, "{protocol} {attributes:?}");
+    }
+}
+
+#[test]
+fn a_tcp_relay_that_is_not_offered_is_an_unsupported_transport() {
+    let offer = Offer { tcp: false, ..everything() };
+    for (attributes, wanted) in [
+        (vec![TCP], RequestError::UnsupportedTransport(6)),
+        (vec![TCP, EVEN], RequestError::UnsupportedTransport(6)),
+    ] {
+        assert_eq!(Err(wanted), read_with(&offer, Method::ALLOCATE, &attributes));
+    }
+    assert!(read_with(&offer, Method::ALLOCATE, &[UDP]).is_ok());
+}
+
+//= https://www.rfc-editor.org/rfc/rfc6062#section-5.2
+//= type=test
+//# If the request does not contain an XOR-PEER-ADDRESS attribute, or if
+//# such attribute is invalid, the server MUST return a 400 (Bad Request)
+//# error.
+#[test]
+fn a_connect_request_names_a_peer_with_a_port() {
+    let connect = |attributes: &[Raw<'_>]| {
+        read_by(TransportProtocol::Tcp, Method::CONNECT, attributes).map_err(|error| error.code())
+    };
+    for address in ["198.51.100.1:9", "[2001:db8::2]:7"] {
+        let wanted = ConnectRequest { peer: peer(address) };
+        let value = xor(address);
+        let read = connect(&[(AttributeType::XOR_PEER_ADDRESS, &value)]);
+        assert_eq!(Ok(Request::Connect(wanted)), read);
+    }
+    let no_port = xor("198.51.100.1:0");
+    for invalid in [
+        vec![],
+        vec![OPTIONAL],
+        vec![(AttributeType::XOR_PEER_ADDRESS, &no_port[..])],
+        vec![(AttributeType::XOR_PEER_ADDRESS, &[0, 3, 0, 0, 1, 2, 3, 4][..])],
+        vec![(AttributeType::XOR_PEER_ADDRESS, &[0, 1, 0, 0, 1, 2][..])],
+    ] {
+        assert_eq!(Err(ErrorCode::BadRequest), connect(&invalid), "{invalid:?}");
+    }
+    assert_eq!(Err(ErrorCode::UnknownAttribute), connect(&[FOREIGN]));
+}
+
+#[test]
+fn a_connection_bind_request_names_a_connection_and_comes_by_a_stream() {
+    let id = (AttributeType::CONNECTION_ID, &[1, 2, 3, 4][..]);
+    let wanted = ConnectionBindRequest { id: ConnectionId(0x0102_0304) };
+    for protocol in [TransportProtocol::Tcp, TransportProtocol::Tls] {
+        let read = |attributes: &[Raw<'_>]| read_by(protocol, Method::CONNECTION_BIND, attributes);
+        assert_eq!(Ok(Request::ConnectionBind(wanted)), read(&[id]));
+        //= https://www.rfc-editor.org/rfc/rfc6062#section-5.4
+        //= type=test
+        //# If the request does not contain the CONNECTION-ID attribute, or if
+        //# this attribute does not refer to an existing pending connection, the
+        //# server MUST return a 400 (Bad Request) error.
+        for invalid in [&[][..], &[(id.0, &[1, 2, 3][..])], &[OPTIONAL]] {
+            let refused = read(invalid).map_err(|error| error.code());
+            assert_eq!(Err(ErrorCode::BadRequest), refused, "{invalid:?}");
+        }
+    }
+    //= https://www.rfc-editor.org/rfc/rfc6062#section-5.4
+    //= type=test
+    //# If the client connection transport is not TCP or TLS, the server MUST
+    //# return a 400 (Bad Request) error.
+    for protocol in [TransportProtocol::Udp, TransportProtocol::Dtls] {
+        let refused = read_by(protocol, Method::CONNECTION_BIND, &[id]);
+        assert_eq!(Err(RequestError::NotAStream), refused);
+        assert_eq!(ErrorCode::BadRequest, RequestError::NotAStream.code());
+    }
+}
+
+#[test]
 fn a_method_that_is_not_served_is_a_bad_request() {
-    for method in [Method::BINDING, Method::SEND, Method::CONNECT] {
+    for method in [Method::BINDING, Method::SEND, Method::CONNECTION_ATTEMPT] {
         assert_eq!(Err(RequestError::UnsupportedMethod), read(method, &[]));
     }
     assert_eq!(ErrorCode::BadRequest, RequestError::UnsupportedMethod.code());
@@ -422,6 +562,7 @@ fn an_error_says_what_is_wrong() {
         (RequestError::Missing(UDP.0), "REQUESTED-TRANSPORT is missing"),
         (RequestError::Contradiction(TOKEN.0, EVEN.0), "RESERVATION-TOKEN excludes EVEN-PORT"),
         (RequestError::UnsupportedTransport(6), "transport protocol 6 is not relayed"),
+        (RequestError::UdpOnly(EVEN.0), "EVEN-PORT excludes a TCP relay"),
         (
             RequestError::UnknownAttributes(smallvec::smallvec![FOREIGN.0, DONT_FRAGMENT.0]),
             "not understood: 0x7fff 0x001a",
@@ -510,7 +651,9 @@ proptest! {
     fn any_attributes_give_a_request_or_one_of_its_errors(
         method in prop::sample::select(vec![
             Method::ALLOCATE, Method::REFRESH, Method::CREATE_PERMISSION, Method::CHANNEL_BIND,
+            Method::CONNECT, Method::CONNECTION_BIND,
         ]),
+        protocol in prop::sample::select(vec![TransportProtocol::Udp, TransportProtocol::Tls]),
         attributes in prop::collection::vec(any_attribute(), 0..8),
         offer in (any::<bool>(), any::<bool>()).prop_map(|(v6, dont_fragment)| {
             Offer { v6, dont_fragment, ..everything() }
@@ -522,13 +665,15 @@ proptest! {
         // What the random types make of it may be a wrong FINGERPRINT, which is no message at all.
         let Ok(message) = Message::parse(&bytes) else { return Ok(()) };
 
-        match Request::read(&message, &offer) {
+        match Request::read(&message, protocol, &offer) {
             Ok(Request::Allocate(request)) => {
                 prop_assert!(message.has(AttributeType::REQUESTED_TRANSPORT));
                 prop_assert!(offer.dont_fragment || !request.dont_fragment);
                 prop_assert!(offer.v6 || request.families != Families::Both);
                 let reserved = matches!(request.port, PortWish::Reserved(_));
                 prop_assert_eq!(reserved, request.families == Families::AsReserved);
+                let tcp = request.transport == RelayTransport::Tcp;
+                prop_assert!(!tcp || protocol.is_stream() && request.port == PortWish::Any);
             }
             Ok(Request::Refresh(_)) => prop_assert_eq!(Method::REFRESH, method),
             Ok(Request::CreatePermission(request)) => prop_assert!(!request.peers.is_empty()),
@@ -536,6 +681,8 @@ proptest! {
                 prop_assert!(request.number.is_rfc8656());
                 prop_assert_ne!(0, request.peer.0.port());
             }
+            Ok(Request::Connect(request)) => prop_assert_ne!(0, request.peer.0.port()),
+            Ok(Request::ConnectionBind(_)) => prop_assert!(protocol.is_stream()),
             Err(error) => {
                 let number = error.code().number();
                 prop_assert!([400, 420, 440, 442, 443].contains(&number), "{}", number);

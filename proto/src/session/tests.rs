@@ -22,11 +22,18 @@ impl Conversation {
     }
 
     fn of(client: ServerReflexive) -> Conversation {
+        Conversation::over(TransportProtocol::Udp, client)
+    }
+
+    fn over(protocol: TransportProtocol, client: ServerReflexive) -> Conversation {
+        let server = SocketAddr::from(([192, 0, 2, 9], 3478));
+        let five_tuple = FiveTuple { client: client.0, server, protocol };
         let terms = SessionTerms {
             guard: guard(),
             offer: Offer {
                 v4: true,
                 v6: false,
+                tcp: true,
                 dont_fragment: true,
                 channel_numbers: ChannelNumbers::Rfc8656,
             },
@@ -34,7 +41,7 @@ impl Conversation {
         };
         let key = key("u");
         let mut conversation = Conversation {
-            session: Session::new(Arc::new(terms), client, epoch()),
+            session: Session::new(Arc::new(terms), five_tuple, epoch()),
             key,
             nonce: String::new(),
         };
@@ -191,7 +198,9 @@ fn requests_wait_in_order_and_within_a_bound() {
 
 #[test]
 fn without_an_allocation_only_allocate_is_served() {
-    for method in [Method::REFRESH, Method::CREATE_PERMISSION, Method::CHANNEL_BIND] {
+    for method in
+        [Method::REFRESH, Method::CREATE_PERMISSION, Method::CHANNEL_BIND, Method::CONNECT]
+    {
         let mut client = Conversation::new();
         assert!(matches!(client.asks(method, 1), Step::FindKeys(_)));
         assert_eq!(ErrorCode::AllocationMismatch, code(client.is_known()), "{method}");
@@ -321,6 +330,63 @@ fn a_client_behind_an_automatic_tunnel_gets_no_allocation() {
 
         assert_eq!(ErrorCode::Forbidden, code(conversation.is_known()), "{address}");
     }
+}
+
+const ID: (AttributeType, &[u8]) = (AttributeType::CONNECTION_ID, &[0, 0, 0, 7]);
+const PEER: (AttributeType, &[u8]) =
+    (AttributeType::XOR_PEER_ADDRESS, &[0, 1, 0x21, 0x13, 1, 2, 3, 4]);
+
+#[test]
+fn a_connection_is_bound_by_a_client_without_allocation() {
+    let mut client = Conversation::over(TransportProtocol::Tcp, CLIENT);
+    assert!(matches!(client.asks_as("u", Method::CONNECTION_BIND, 1, &[ID]), Step::FindKeys(_)));
+
+    let step = client.is_known();
+
+    let wanted = crate::request::ConnectionBindRequest { id: ConnectionId(7) };
+    assert!(matches!(step, Step::Perform(Request::ConnectionBind(asked)) if asked == wanted));
+    let reply = client.session.compose(&Outcome::ConnectionBound);
+    let message = Message::parse(&reply).expect("well-formed");
+    assert_eq!(Class::Success, message.class());
+    assert_eq!(Ok(IntegrityAlgorithm::Sha1), message.verify_integrity(&key("u")));
+}
+
+#[test]
+fn a_control_connection_becomes_no_data_connection() {
+    let mut client = Conversation::over(TransportProtocol::Tcp, CLIENT);
+    client.allocates();
+
+    let step = client.asks_as("u", Method::CONNECTION_BIND, 2, &[ID]);
+
+    assert_eq!(ErrorCode::BadRequest, code(step));
+}
+
+#[test]
+fn requests_are_served_while_a_connect_waits_for_its_peer() {
+    let mut client = Conversation::over(TransportProtocol::Tcp, CLIENT);
+    client.allocates();
+    let connect = client.asks_as("u", Method::CONNECT, 2, &[PEER]);
+    assert!(matches!(connect, Step::Perform(Request::Connect(_))), "{connect:?}");
+    let aside = client.session.set_aside().expect("it is being served");
+    assert!(!client.session.is_busy());
+
+    let refresh = client.asks(Method::REFRESH, 3);
+    assert!(matches!(refresh, Step::Perform(Request::Refresh(_))), "{refresh:?}");
+    let outcome = Outcome::Connected(ConnectionId(7));
+    let reply = client.session.resume(aside, &outcome, epoch());
+
+    let message = Message::parse(&reply).expect("well-formed");
+    assert_eq!((Class::Success, Method::CONNECT), (message.class(), message.method()));
+    assert_eq!(TransactionId::from_bytes([2; 12]), message.transaction_id());
+    //= https://www.rfc-editor.org/rfc/rfc6062#section-5.2
+    //= type=test
+    //# The server MUST include the CONNECTION-ID attribute in the Connect
+    //# success response.
+    assert_eq!(Ok(Some(ConnectionId(7))), message.read());
+    assert!(client.session.is_busy(), "the Refresh is still being served");
+    let reply = client.session.compose(&Outcome::Refreshed(Duration::from_secs(600)));
+    let message = Message::parse(&reply).expect("well-formed");
+    assert_eq!(TransactionId::from_bytes([3; 12]), message.transaction_id());
 }
 
 #[test]

@@ -119,6 +119,17 @@ fn nonce_is_good_for_one_address_only() {
 }
 
 #[test]
+fn nonce_is_good_for_every_port_of_its_address_where_that_is_asked() {
+    let (minter, epoch) = minter(1, SecurityFeatures::default());
+    let nonce = minter.mint(client(), epoch);
+    let check = |ip: &str, now| minter.check_any_port(nonce.as_bytes(), ip.parse().unwrap(), now);
+    assert_eq!(NonceCheck::Valid, check("192.0.2.1", epoch));
+    assert_eq!(NonceCheck::Stale, check("192.0.2.2", epoch));
+    assert_eq!(NonceCheck::Stale, check("192.0.2.1", epoch + LIFETIME + Duration::from_secs(1)));
+    assert_eq!(NonceCheck::Stale, minter.check_any_port(b"obMatJos2AAAA", client().ip(), epoch));
+}
+
+#[test]
 fn nonce_of_another_server_or_with_other_features_is_stale() {
     let features = SecurityFeatures { password_algorithms: true, username_anonymity: true };
     let (ours, epoch) = minter(1, features);

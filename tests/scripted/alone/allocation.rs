@@ -73,6 +73,7 @@ impl Alone {
         let seed = AllocationSeed {
             core: Allocation::new(terms, relays, secs(600), clock::now()),
             offer: setup.session_terms(clock::now()).offer,
+            tcp: None,
             sockets: [network.bind(relayed).expect("the port is free")].into_iter().collect(),
             leases: [lease].into_iter().collect(),
             owner: told.owner,

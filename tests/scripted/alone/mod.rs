@@ -5,4 +5,5 @@ mod authenticator;
 mod port_allocator;
 mod session;
 mod session_faults;
+mod session_tcp;
 mod stage;

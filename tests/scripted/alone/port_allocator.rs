@@ -7,7 +7,7 @@ use actix::Addr;
 use sterna_actors::port_allocator::{
     ClaimReservation, LeasePort, NoPortsLeft, Panic, PortAllocator, PortLease, UnknownToken,
 };
-use sterna_proto::address::Family;
+use sterna_proto::address::{Family, RelayTransport};
 use sterna_proto::port_pool::Parity;
 use sterna_proto::stun::ReservationToken;
 
@@ -51,7 +51,8 @@ impl Ports {
         family: Family,
         parity: Parity,
     ) -> Result<PortLease, NoPortsLeft> {
-        let wanted = LeasePort { family, prefer, parity, user: "alice".into() };
+        let transport = RelayTransport::Udp;
+        let wanted = LeasePort { transport, family, prefer, parity, user: "alice".into() };
         self.actor.send(wanted).await.expect("the allocator is alive")
     }
 
@@ -304,6 +305,7 @@ fn lease_may_outlive_its_allocator() {
         let ports = 50_000..=50_000;
         let actor = PortAllocator::start(vec![RELAY_V4], ports, secs(30), log.logger(), drop);
         let wanted = LeasePort {
+            transport: RelayTransport::Udp,
             family: Family::V4,
             prefer: RELAY_V4,
             parity: Parity::Any,

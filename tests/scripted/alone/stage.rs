@@ -6,9 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Addr, Context};
-use sterna_actors::allocation::{Attach, Attachment, BindChannel, CreatePermission, Refresh};
+use sterna_actors::allocation::{
+    Attach, Attachment, BindChannel, Connect, CreatePermission, Refresh,
+};
 use sterna_actors::authenticator::FindKeys;
 use sterna_actors::clock;
+use sterna_actors::connection_broker::{FindConnection, NameConnection};
 use sterna_actors::listener::{SessionDropped, StartAllocation};
 use sterna_actors::port_allocator::{ClaimReservation, LeaseEnded, LeasePort, PortLease};
 use sterna_actors::session::{
@@ -31,6 +34,8 @@ pub(crate) struct Stage {
     pub(crate) find_keys: Ear<FindKeys>,
     pub(crate) lease_port: Ear<LeasePort>,
     pub(crate) claims: Ear<ClaimReservation>,
+    pub(crate) names: Ear<NameConnection>,
+    pub(crate) finds: Ear<FindConnection>,
     pub(crate) starts: Ear<StartAllocation>,
     pub(crate) dropped: Ear<SessionDropped>,
     pub(crate) network: Network,
@@ -44,6 +49,7 @@ pub(crate) struct Played {
     pub(crate) refresh: Ear<Refresh>,
     pub(crate) create_permission: Ear<CreatePermission>,
     pub(crate) bind_channel: Ear<BindChannel>,
+    pub(crate) connect: Ear<Connect>,
 }
 
 pub(crate) fn play_allocation() -> (Played, AllocationHandle) {
@@ -51,13 +57,15 @@ pub(crate) fn play_allocation() -> (Played, AllocationHandle) {
     let (refresh, to_refresh) = neighbour();
     let (create_permission, to_create_permission) = neighbour();
     let (bind_channel, to_bind_channel) = neighbour();
+    let (connect, to_connect) = neighbour();
     let handle = AllocationHandle {
         attach: to_attach,
         refresh: to_refresh,
         create_permission: to_create_permission,
         bind_channel: to_bind_channel,
+        connect: to_connect,
     };
-    (Played { attach, refresh, create_permission, bind_channel }, handle)
+    (Played { attach, refresh, create_permission, bind_channel, connect }, handle)
 }
 
 /// Plays with a session that has just been started.
@@ -85,12 +93,16 @@ impl Stage {
         let (find_keys, to_find_keys) = neighbour();
         let (lease_port, to_lease_port) = neighbour();
         let (claims, to_claim) = neighbour();
+        let (names, to_name) = neighbour();
+        let (finds, to_find) = neighbour();
         let (starts, to_start) = neighbour();
         let (dropped, to_dropped) = neighbour();
         let neighbours = Arc::new(SessionNeighbours {
             find_keys: to_find_keys,
             lease_port: to_lease_port,
             claim_reservation: to_claim,
+            name_connection: to_name,
+            find_connection: to_find,
             start_allocation: to_start,
             dropped: to_dropped,
             relay_sockets: Arc::new(network.clone()),
@@ -123,6 +135,8 @@ impl Stage {
             find_keys,
             lease_port,
             claims,
+            names,
+            finds,
             starts,
             dropped,
             network,
@@ -136,6 +150,8 @@ impl Stage {
         self.find_keys.hears_nothing().await;
         self.lease_port.hears_nothing().await;
         self.claims.hears_nothing().await;
+        self.names.hears_nothing().await;
+        self.finds.hears_nothing().await;
         self.starts.hears_nothing().await;
         self.dropped.hears_nothing().await;
         self.network.is_silent();

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use sterna_actors::transport::HeaderFields;
+use sterna_proto::address::{FiveTuple, TransportProtocol};
 use sterna_proto::stun::{
-    AttributeType, Icmp, Lifetime, MessageWriter, Method, RequestedTransport, XorPeerAddress,
+    AttributeType, ConnectionId, Icmp, Lifetime, MessageWriter, Method, RequestedTransport,
+    XorPeerAddress,
 };
 
 use super::messages::{channel_data, channel_number, request, send_indication, signed};
@@ -19,6 +21,13 @@ pub(crate) struct Client {
     pub(crate) server: SocketAddr,
     pub(crate) user: User,
     pub(crate) nonce: String,
+}
+
+impl Client {
+    pub(crate) fn five_tuple(&self) -> FiveTuple {
+        let protocol = TransportProtocol::Udp;
+        FiveTuple { client: self.address, server: self.server, protocol }
+    }
 }
 
 // What it asks for. Each waits until everybody has done what there is to do.
@@ -92,6 +101,36 @@ impl Client {
     #[must_use]
     pub(crate) async fn allocate_with(&mut self, fill: impl Fn(&mut MessageWriter<'_>)) -> Answer {
         self.ask(Method::ALLOCATE, |writer| fill(writer.attribute(&RequestedTransport::UDP))).await
+    }
+
+    /// Allocates a TCP relay.
+    #[must_use]
+    pub(crate) async fn allocate_tcp(&mut self) -> Answer {
+        self.ask(Method::ALLOCATE, |writer| _ = writer.attribute(&RequestedTransport::TCP)).await
+    }
+
+    /// A Connect request, not yet sent.
+    pub(crate) fn connect_request(&self, peer: &Peer) -> Vec<u8> {
+        self.signed(Method::CONNECT, |writer| _ = writer.attribute(&XorPeerAddress(peer.0)))
+    }
+
+    #[must_use]
+    pub(crate) async fn connect(&mut self, peer: &Peer) -> Answer {
+        let fill = |writer: &mut MessageWriter<'_>| _ = writer.attribute(&XorPeerAddress(peer.0));
+        self.ask(Method::CONNECT, fill).await
+    }
+
+    #[must_use]
+    pub(crate) async fn bind_connection(&mut self, id: ConnectionId) -> Answer {
+        self.ask(Method::CONNECTION_BIND, |writer| _ = writer.attribute(&id)).await
+    }
+
+    /// It hears that the peer has connected.
+    pub(crate) fn hears_attempt(&self, peer: &Peer) -> ConnectionId {
+        match self.next() {
+            Some(Heard::Attempt(from, id)) if from == peer.0 => id,
+            other => panic!("no attempt but {other:?}"),
+        }
     }
 
     #[must_use]

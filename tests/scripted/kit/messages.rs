@@ -7,9 +7,9 @@ use sterna_proto::address::Family;
 use sterna_proto::credentials::{Key, PasswordAlgorithm};
 use sterna_proto::integrity::IntegrityAlgorithm;
 use sterna_proto::stun::{
-    AddressErrorCode, Attribute, AttributeType, Class, Data, ErrorCodeAttribute, Icmp, Kind,
-    Lifetime, Message, MessageWriter, Method, Nonce, Realm, ReservationToken, TransactionId,
-    Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress, peek_kind,
+    AddressErrorCode, Attribute, AttributeType, Class, ConnectionId, Data, ErrorCodeAttribute,
+    Icmp, Kind, Lifetime, Message, MessageWriter, Method, Nonce, Realm, ReservationToken,
+    TransactionId, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress, peek_kind,
 };
 
 use super::REALM;
@@ -185,6 +185,8 @@ pub(crate) enum Heard {
     Data(SocketAddr, Vec<u8>),
     /// A Data indication with an ICMP message about a datagram to a peer.
     Icmp(SocketAddr, Icmp),
+    /// A ConnectionAttempt indication.
+    Attempt(SocketAddr, ConnectionId),
     /// The answer to a request.
     Answer(Answer),
 }
@@ -199,6 +201,10 @@ impl Heard {
         let answer = Answer(bytes);
         if answer.message().class() != Class::Indication {
             return Heard::Answer(answer);
+        }
+        if answer.message().method() == Method::CONNECTION_ATTEMPT {
+            let peer = answer.read::<XorPeerAddress>().expect("it names the peer").0;
+            return Heard::Attempt(peer, answer.read().expect("it names the connection"));
         }
         assert_eq!(Method::DATA, answer.message().method());
         let peer = answer.read::<XorPeerAddress>().expect("a Data indication names the peer").0;

@@ -5,6 +5,7 @@ mod log;
 mod messages;
 mod neighbours;
 mod network;
+mod tcp;
 mod time;
 mod world;
 
@@ -15,6 +16,7 @@ pub(crate) use messages::{
 };
 pub(crate) use neighbours::{Asked, Ear, neighbour};
 pub(crate) use network::{Network, Trap};
+pub(crate) use tcp::End;
 pub(crate) use time::{Deadline, after, after_turns, secs, settle, virtual_time};
 pub(crate) use world::{Setup, World, credentials, script, server_address};
 

@@ -4,16 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
+use sterna_actors::peer_connection::PeerConnection;
 use sterna_actors::socket::{BATCH, ReceiveBatch};
 use sterna_actors::transport::{
-    ClientTransport, Frame, HeaderFields, IcmpError, ListenSocket, Readiness, RelaySocket,
-    RelaySockets, Sent, ToPeer,
+    ClientTransport, Frame, HeaderFields, IcmpError, ListenSocket, Readiness, RelayListener,
+    RelaySocket, RelaySockets, Sent, ToPeer,
 };
-use sterna_proto::address::{FiveTuple, PeerAddr, RelayedAddr};
+use sterna_proto::address::{FiveTuple, PeerAddr, RelayedAddr, TransportProtocol};
 use sterna_proto::stun::Icmp;
+
+use super::tcp::Tcp;
 
 /// One datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub(crate) enum Trap {
 pub(crate) struct Network(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
-struct Inner {
+pub(super) struct Inner {
     /// The server's open sockets, by address.
     sockets: BTreeMap<SocketAddr, Socket>,
     /// What clients and peers have not heard yet.
@@ -54,11 +58,22 @@ struct Inner {
     /// Sockets of which the next read fails.
     pending_errors: BTreeSet<SocketAddr>,
     binds: usize,
+    /// Clients that come by TCP.
+    streams: BTreeSet<SocketAddr>,
+    pub(super) tcp: Tcp,
+}
+
+/// What comes to a socket.
+#[derive(Debug)]
+enum Arrival {
+    Packet(Packet),
+    /// The connection of a client is gone; it had sent no more than what came before.
+    Left(FiveTuple),
 }
 
 #[derive(Debug, Default)]
 struct Socket {
-    arrived: VecDeque<Packet>,
+    arrived: VecDeque<Arrival>,
     errors: VecDeque<IcmpError>,
     waker: Option<Waker>,
     reads: usize,
@@ -80,7 +95,15 @@ impl Network {
     ) {
         let packet = Packet { from, bytes: bytes.to_vec(), fields, dont_fragment: false };
         if let Some(socket) = self.inner().sockets.get_mut(&to) {
-            socket.arrived.push_back(packet);
+            socket.arrived.push_back(Arrival::Packet(packet));
+            socket.wake();
+        }
+    }
+
+    /// The connection of the client at `from` is gone.
+    pub(crate) fn leaves(&self, five_tuple: FiveTuple) {
+        if let Some(socket) = self.inner().sockets.get_mut(&five_tuple.server) {
+            socket.arrived.push_back(Arrival::Left(five_tuple));
             socket.wake();
         }
     }
@@ -166,11 +189,16 @@ impl Network {
     }
 
     /// The way from the server to one client.
-    pub(crate) fn transport(&self, five_tuple: FiveTuple) -> Arc<dyn ClientTransport> {
-        Arc::new(PlayedTransport { network: self.clone(), five_tuple })
+    pub(crate) fn transport(&self, five_tuple: FiveTuple) -> Rc<dyn ClientTransport> {
+        Rc::new(PlayedTransport { network: self.clone(), five_tuple })
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    /// The client comes by TCP from here on.
+    pub(crate) fn comes_by_tcp(&self, client: SocketAddr) {
+        self.inner().streams.insert(client);
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -199,7 +227,7 @@ impl Network {
         let bytes = packet.bytes.len() as u64;
         match inner.sockets.get_mut(&to) {
             Some(socket) => {
-                socket.arrived.push_back(packet);
+                socket.arrived.push_back(Arrival::Packet(packet));
                 socket.wake();
             }
             None => inner.hosts.entry(to).or_default().push_back(packet),
@@ -217,12 +245,17 @@ impl Network {
         if inner.pending_errors.remove(&local) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        if let Some(socket) = inner.sockets.get_mut(&local) {
+        let Inner { sockets, streams, .. } = &mut *inner;
+        if let Some(socket) = sockets.get_mut(&local) {
             socket.reads += 1;
             while batch.len() < BATCH
-                && let Some(packet) = socket.arrived.pop_front()
+                && let Some(packet) = socket.next_packet()
             {
-                assert!(batch.push(packet.from, packet.fields, &packet.bytes), "it has room");
+                let has_room = match streams.contains(&packet.from) {
+                    true => batch.push_message(by_tcp(packet.from, local), &packet.bytes),
+                    false => batch.push(packet.from, packet.fields, &packet.bytes),
+                };
+                assert!(has_room, "it has room");
             }
             socket.was_full = batch.len() == BATCH;
         }
@@ -230,7 +263,28 @@ impl Network {
     }
 }
 
+fn by_tcp(client: SocketAddr, server: SocketAddr) -> FiveTuple {
+    FiveTuple { client, server, protocol: TransportProtocol::Tcp }
+}
+
 impl Socket {
+    /// The next packet, unless a client has left before it came.
+    fn next_packet(&mut self) -> Option<Packet> {
+        let is_packet = |arrival: &mut Arrival| matches!(arrival, Arrival::Packet(_));
+        match self.arrived.pop_front_if(is_packet)? {
+            Arrival::Packet(packet) => Some(packet),
+            Arrival::Left(_) => None,
+        }
+    }
+
+    fn next_left(&mut self) -> Option<FiveTuple> {
+        let has_left = |arrival: &mut Arrival| matches!(arrival, Arrival::Left(_));
+        match self.arrived.pop_front_if(has_left)? {
+            Arrival::Left(five_tuple) => Some(five_tuple),
+            Arrival::Packet(_) => None,
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -264,11 +318,15 @@ impl ListenSocket for PlayedListenSocket {
         }
     }
 
-    fn transport(&self, five_tuple: FiveTuple) -> Arc<dyn ClientTransport> {
+    fn take_left(&mut self) -> Option<FiveTuple> {
+        self.network.inner().sockets.get_mut(&self.local)?.next_left()
+    }
+
+    fn transport(&mut self, five_tuple: FiveTuple) -> Rc<dyn ClientTransport> {
         self.network.transport(five_tuple)
     }
 
-    fn answer(&self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent {
+    fn answer(&mut self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent {
         self.transport(five_tuple).send(&[Frame::control(bytes)])
     }
 }
@@ -302,9 +360,18 @@ impl ClientTransport for PlayedTransport {
         }
         sent
     }
+
+    fn join(&self, peer: PeerConnection) -> Result<(), PeerConnection> {
+        self.network.join(self.five_tuple.client, peer);
+        Ok(())
+    }
 }
 
 impl RelaySockets for Network {
+    fn listen(&self, RelayedAddr(local): RelayedAddr) -> io::Result<Box<dyn RelayListener>> {
+        self.listens_at(local)
+    }
+
     fn bind(&self, RelayedAddr(local): RelayedAddr) -> io::Result<Box<dyn RelaySocket>> {
         self.inner().binds += 1;
         self.spring(Trap::Bind);

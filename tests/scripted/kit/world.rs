@@ -12,6 +12,7 @@ use sterna_actors::allocation::{self, AllocationActor, AllocationCounters, ReadA
 use sterna_actors::authenticator::{self, Authenticator, CredentialSources};
 use sterna_actors::clock;
 use sterna_actors::config::UserSecret;
+use sterna_actors::connection_broker::{self, ConnectionBroker};
 use sterna_actors::listener::{
     self, ClientActors, FindClient, ListenerActor, ListenerCounters, ListenerSeed, ReadListener,
     Shutdown,
@@ -20,7 +21,7 @@ use sterna_actors::port_allocator::{self, LeasePort, PortAllocator};
 use sterna_actors::session::{self, SessionActor, SessionNeighbours};
 use sterna_actors::socket::ReceiveBatch;
 use sterna_actors::supervision::Spent;
-use sterna_proto::address::Family;
+use sterna_proto::address::{Family, RelayTransport};
 use sterna_proto::allocation::{Lifetimes, Terms};
 use sterna_proto::credentials::PasswordAlgorithm;
 use sterna_proto::drops::DropReason;
@@ -86,6 +87,7 @@ impl Setup {
             offer: Offer {
                 v4: has(true),
                 v6: has(false),
+                tcp: true,
                 dont_fragment: true,
                 channel_numbers: ChannelNumbers::Rfc8656,
             },
@@ -105,6 +107,7 @@ impl Setup {
             lifetimes: self.lifetimes,
             permissions_max: 16,
             channels_max: 16,
+            connections_max: 4,
             rules: PeerRules::new(Vec::new(), Vec::new(), listening, relay, External::default()),
         }
     }
@@ -137,6 +140,7 @@ pub(crate) struct World {
     pub(crate) listeners: Vec<Addr<ListenerActor>>,
     pub(crate) ports: Addr<PortAllocator>,
     pub(crate) authenticator: Addr<Authenticator>,
+    pub(crate) connections: Addr<ConnectionBroker>,
     spent: Rc<RefCell<Vec<Spent>>>,
     clients: Cell<u16>,
 }
@@ -157,6 +161,7 @@ impl World {
             tell_spent(),
         );
         let authenticator = Authenticator::start(credentials(), log.logger(), tell_spent());
+        let connections = ConnectionBroker::start(log.logger(), tell_spent());
         let session_terms = Arc::new(setup.session_terms(clock::now()));
         let allocation_terms = Arc::new(setup.allocation_terms());
         let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
@@ -175,6 +180,8 @@ impl World {
                     None => ports.clone().recipient(),
                 },
                 claim_reservation: ports.clone().recipient(),
+                name_connection: connections.clone().recipient(),
+                find_connection: connections.clone().recipient(),
                 start_allocation: listener.clone().recipient(),
                 dropped: listener.clone().recipient(),
                 relay_sockets: Arc::new(network.clone()),
@@ -185,7 +192,7 @@ impl World {
         };
         let listeners = (0..setup.listeners).map(start).collect();
         let clients = Cell::new(0);
-        World { network, log, listeners, ports, authenticator, spent, clients }
+        World { network, log, listeners, ports, authenticator, connections, spent, clients }
     }
 
     /// Everything has been heard, and nobody has complained.
@@ -204,6 +211,14 @@ impl World {
     /// The same, at the listener with this number.
     pub(crate) async fn client_of(&self, listener: u8, user: &'static str) -> Client {
         let mut client = self.stranger(listener, User::named(user));
+        client.knocks().await;
+        client
+    }
+
+    /// The same, over TCP.
+    pub(crate) async fn tcp_client(&self, user: &'static str) -> Client {
+        let mut client = self.stranger(0, User::named(user));
+        self.network.comes_by_tcp(client.address);
         client.knocks().await;
         client
     }
@@ -241,7 +256,12 @@ impl World {
 impl World {
     /// The counters of all listeners together.
     pub(crate) async fn counters(&self) -> ListenerCounters {
-        let mut total = ListenerCounters { sessions: 0, allocations: 0, drops: Default::default() };
+        let mut total = ListenerCounters {
+            connections: 0,
+            sessions: 0,
+            allocations: 0,
+            drops: Default::default(),
+        };
         for listener in &self.listeners {
             let counters = listener.send(ReadListener).await.expect("the listener is alive");
             total.sessions += counters.sessions;
@@ -291,6 +311,7 @@ impl World {
     /// How many ports can be leased on the relay addresses of IPv4.
     pub(crate) async fn free_ports(&self) -> usize {
         let lease = LeasePort {
+            transport: RelayTransport::Udp,
             family: Family::V4,
             prefer: RELAY_V4,
             parity: Parity::Any,
@@ -350,6 +371,11 @@ impl World {
     pub(crate) async fn panic_in_port_allocator(&self) {
         self.ports.do_send(port_allocator::Panic);
         self.is_healed("PortAllocator").await;
+    }
+
+    pub(crate) async fn panic_in_connection_broker(&self) {
+        self.connections.do_send(connection_broker::Panic);
+        self.is_healed("ConnectionBroker").await;
     }
 
     pub(crate) async fn panic_in_authenticator(&self) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use sterna_proto::credentials::Key;
 use sterna_proto::integrity::IntegrityAlgorithm;
 use sterna_proto::stun::{
-    Attribute, AttributeType, Class, Data, ErrorCodeAttribute, Icmp, Kind, Lifetime, Message,
-    Method, Nonce, ReservationToken, TransactionId, XorMappedAddress, XorPeerAddress,
+    Attribute, AttributeType, Class, ConnectionId, Data, ErrorCodeAttribute, Icmp, Kind, Lifetime,
+    Message, Method, Nonce, ReservationToken, TransactionId, XorMappedAddress, XorPeerAddress,
     XorRelayedAddress, peek_kind,
 };
 
@@ -97,6 +97,8 @@ pub(crate) enum Heard {
     Data(SocketAddr, Vec<u8>),
     /// A Data indication with an ICMP message about a datagram to a peer.
     Icmp(SocketAddr, Icmp),
+    /// A ConnectionAttempt indication.
+    Attempt(SocketAddr, ConnectionId),
     /// The answer to a request.
     Answer(Answer),
 }
@@ -115,6 +117,9 @@ impl Heard {
         if message.class() != Class::Indication {
             return Heard::Answer(Answer(bytes));
         }
+        if message.method() == Method::CONNECTION_ATTEMPT {
+            return attempt(&message);
+        }
         assert_eq!(Method::DATA, message.method());
         let peer = message.read::<XorPeerAddress>().expect("it is well-formed");
         let peer = peer.expect("a Data indication names the peer").0;
@@ -131,6 +136,20 @@ impl Heard {
             }
         }
     }
+}
+
+//= https://www.rfc-editor.org/rfc/rfc6062#section-5.3
+//= type=test
+//# The indication MUST include an
+//# XOR-PEER-ADDRESS attribute containing the peer's transport address,
+//# as well as a CONNECTION-ID attribute uniquely identifying the peer
+//# data connection.
+fn attempt(message: &Message<'_>) -> Heard {
+    let kinds: Vec<AttributeType> = message.attributes().map(|a| a.kind).collect();
+    assert_eq!([AttributeType::XOR_PEER_ADDRESS, AttributeType::CONNECTION_ID], *kinds);
+    let peer = message.read::<XorPeerAddress>().expect("it is well-formed").expect("it is there");
+    let id = message.read::<ConnectionId>().expect("it is well-formed").expect("it is there");
+    Heard::Attempt(peer.0, id)
 }
 
 /// No byte of what a buffer held before may show between the attributes.

@@ -1,13 +1,13 @@
 //! A client and a peer in the middle of a call, to be disturbed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Client, Heard, Peer, V4, V6};
+use super::{Carrier, Client, Heard, Peer, V4, V6};
 
 /// A client with an allocation and a channel to a peer.
-pub(crate) struct Call {
-    pub(crate) client: Client,
+pub(crate) struct Call<C = UdpSocket> {
+    pub(crate) client: Client<C>,
     pub(crate) relayed: SocketAddr,
     pub(crate) peer: Peer,
 }
@@ -19,9 +19,15 @@ impl Call {
         let relayed = client.allocate();
         Call::with(client, relayed)
     }
+}
 
+impl Call {
+    pub(crate) const CHANNEL: u16 = 0x4FFF;
+}
+
+impl<C: Carrier> Call<C> {
     /// A call over the allocation that the client has already.
-    pub(crate) fn with(mut client: Client, relayed: SocketAddr) -> Call {
+    pub(crate) fn with(mut client: Client<C>, relayed: SocketAddr) -> Call<C> {
         let peer = Peer::new(if relayed.is_ipv4() { V4 } else { V6 });
         assert_eq!(0, client.bind(Call::CHANNEL, peer.address()));
         Call { client, relayed, peer }
@@ -42,8 +48,6 @@ impl Call {
         assert_eq!(0, self.client.permit(&[peer.address()]));
         peer
     }
-
-    pub(crate) const CHANNEL: u16 = 0x4FFF;
 }
 
 static WORDS: AtomicU64 = AtomicU64::new(0);

@@ -92,9 +92,38 @@ pub(crate) fn transaction_id() -> TransactionId {
     TransactionId::from_bytes(bytes)
 }
 
+/// What carries the messages of a client.
+pub(crate) trait Carrier {
+    /// The client's transport address.
+    fn address(&self) -> SocketAddr;
+
+    /// Sends one message.
+    fn send(&self, message: &[u8]);
+
+    /// The next message, without what a stream pads it with.
+    fn receive(&self) -> Vec<u8>;
+}
+
+impl Carrier for UdpSocket {
+    fn address(&self) -> SocketAddr {
+        self.local_addr().expect("the socket is bound")
+    }
+
+    fn send(&self, message: &[u8]) {
+        self.send(message).expect("loopback takes it");
+    }
+
+    fn receive(&self) -> Vec<u8> {
+        let mut room = vec![0; 65_536];
+        let length = self.recv(&mut room).expect("something arrives");
+        room.truncate(length);
+        room
+    }
+}
+
 /// See the head of this file.
-pub(crate) struct Client {
-    pub(crate) socket: UdpSocket,
+pub(crate) struct Client<C = UdpSocket> {
+    pub(crate) socket: C,
     pub(crate) user: User,
     pub(crate) nonce: String,
 }
@@ -114,28 +143,32 @@ impl Client {
         let socket = UdpSocket::bind(address).expect("the port is free");
         socket.connect(server).expect("the server is within reach");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+        Client::over(socket)
+    }
+}
+
+impl<C: Carrier> Client<C> {
+    /// Alice, so far without a nonce.
+    pub(crate) fn over(socket: C) -> Client<C> {
         Client { socket, user: User::alice(), nonce: String::new() }
     }
 
-    pub(crate) fn is(mut self, user: User) -> Client {
+    pub(crate) fn is(mut self, user: User) -> Client<C> {
         self.user = user;
         self
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.socket.local_addr().expect("the socket is bound")
+        self.socket.address()
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) {
-        self.socket.send(bytes).expect("loopback takes it");
+        Carrier::send(&self.socket, bytes);
     }
 
-    /// The next datagram.
+    /// The next datagram, or message of a stream.
     pub(crate) fn receive(&self) -> Vec<u8> {
-        let mut room = vec![0; 65_536];
-        let length = self.socket.recv(&mut room).expect("something arrives");
-        room.truncate(length);
-        room
+        self.socket.receive()
     }
 
     pub(crate) fn hear(&self) -> Heard {

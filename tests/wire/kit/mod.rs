@@ -6,6 +6,8 @@
 mod answer;
 mod call;
 mod client;
+#[cfg(feature = "dtls")]
+mod dtls;
 mod log;
 mod peer;
 mod ports;
@@ -13,17 +15,29 @@ mod random;
 mod seal;
 mod server;
 mod sniffer;
+mod stream;
+mod tcp_call;
+mod tls;
 
 pub(crate) use answer::{Answer, Heard};
 pub(crate) use call::Call;
-pub(crate) use client::{Client, Raw, UDP, User, channel_data, raws, request, transaction_id};
+pub(crate) use client::{
+    Carrier, Client, Raw, UDP, User, channel_data, raws, request, transaction_id,
+};
+#[cfg(feature = "dtls")]
+pub(crate) use dtls::{Certificates, Datagrams, Dtls, Issued};
 pub(crate) use log::Lines;
 pub(crate) use peer::{Arrived, Peer, set_headers};
 pub(crate) use ports::{closed, leave_ports, own_host};
 pub(crate) use random::Random;
 pub(crate) use seal::seal;
-pub(crate) use server::{Serving, config, inject, serve};
+pub(crate) use server::{Serving, config, inject, serve, tcp, udp};
 pub(crate) use sniffer::Sniffer;
+pub(crate) use stream::Stream;
+pub(crate) use tcp_call::{
+    DataConnection, TcpCall, TcpPeer, bind_connection, connect, is_closed, read_some, tcp_config,
+};
+pub(crate) use tls::{Certificate, Hello, TlsStream};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -8,18 +8,30 @@ use std::time::Duration;
 use actix::dev::{MessageResponse, ToEnvelope};
 use actix::{Actor, Addr, Context, Handler, MailboxError, Message};
 use sterna_actors::allocation::{AllocationCounters, ReadAllocation};
-use sterna_actors::config::{Limits, PeerLists, RelayConfig, UserSecret};
+use sterna_actors::config::{Limits, Listen, PeerLists, RelayConfig, UserSecret};
+use sterna_actors::connection_broker::ConnectionBroker;
 use sterna_actors::counters::DropCounters;
 use sterna_actors::listener::{
     ClientActors, FindClient, ListenerActor, ListenerCounters, ReadListener,
 };
 use sterna_actors::port_allocator::PortAllocator;
 use sterna_actors::{Server, ServerConfig};
+use sterna_proto::address::TransportProtocol;
 use sterna_proto::allocation::Lifetimes;
 use sterna_proto::drops::DropReason;
 use tokio::sync::oneshot;
 
 use super::{Lines, PATIENCE, REALM, V4, V6, at, own_host};
+
+/// A UDP listener.
+pub(crate) fn udp(address: SocketAddr) -> Listen {
+    Listen::direct(TransportProtocol::Udp, address)
+}
+
+/// A listener for TCP and, where there is a certificate, TLS.
+pub(crate) fn tcp(address: SocketAddr) -> Listen {
+    Listen::direct(TransportProtocol::Tcp, address)
+}
 
 /// A server that relays from and to loopback, to alice and bob.
 pub(crate) fn config() -> ServerConfig {
@@ -27,7 +39,8 @@ pub(crate) fn config() -> ServerConfig {
         |name: &str, password: &str| (name.to_owned(), UserSecret::Password(password.to_owned()));
     ServerConfig {
         realm: REALM.to_owned(),
-        listen: vec![at(V4, 0), at(V6, 0)],
+        listen: vec![udp(at(V4, 0)), udp(at(V6, 0))],
+        tls: None,
         workers: 1,
         software: Some("Sterna".to_owned()),
         relay: RelayConfig {
@@ -35,6 +48,7 @@ pub(crate) fn config() -> ServerConfig {
             addresses: vec![own_host(), V6],
             external: Vec::new(),
             ports: 49_152..=65_535,
+            tcp: true,
             device: None,
         },
         users: vec![user("alice", "sesame"), user("bob", "tern")],
@@ -51,6 +65,11 @@ pub(crate) fn config() -> ServerConfig {
             permissions_per_allocation: 1024,
             channels_per_allocation: 1024,
             unauthenticated_answers_per_second: 0,
+            connections_per_listener: 65_536,
+            unproved_connections_per_listener: 4096,
+            unproved_connections_per_source: 64,
+            connection_setup: Duration::from_secs(10),
+            stream_buffer: 256 * 1024,
         },
         rfc5766_channel_numbers: false,
     }
@@ -58,9 +77,10 @@ pub(crate) fn config() -> ServerConfig {
 
 /// A running server.
 pub(crate) struct Serving {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Listen>,
     pub(crate) listeners: Vec<Addr<ListenerActor>>,
     pub(crate) ports: Addr<PortAllocator>,
+    pub(crate) connections: Addr<ConnectionBroker>,
     pub(crate) log: Lines,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -76,7 +96,11 @@ pub(crate) fn serve(config: ServerConfig) -> Serving {
         actix_rt::System::new().block_on(async move {
             let server = Server::start(config, logger).await.expect("the server starts");
             let addresses = server.addresses().to_vec();
-            let actors = (server.listeners().to_vec(), server.port_allocator().clone());
+            let actors = (
+                server.listeners().to_vec(),
+                server.port_allocator().clone(),
+                server.connection_broker().clone(),
+            );
             ready.send((addresses, actors)).expect("the test waits for it");
             // An error says that the test is gone, which is a reason to stop as well.
             let _ = stopped.await;
@@ -85,29 +109,39 @@ pub(crate) fn serve(config: ServerConfig) -> Serving {
     };
     let thread = std::thread::Builder::new().name("server".to_owned()).spawn(run);
     let thread = thread.expect("a thread can be started");
-    let (addresses, (listeners, ports)) = started.recv().expect("the server starts");
+    let (addresses, (listeners, ports, connections)) = started.recv().expect("the server starts");
     let (stop, thread) = (Some(stop), Some(thread));
-    Serving { addresses, listeners, ports, log, stop, thread }
+    Serving { addresses, listeners, ports, connections, log, stop, thread }
 }
 
 impl Serving {
     /// The first listening address of IPv4.
     pub(crate) fn v4(&self) -> SocketAddr {
-        *self.addresses.iter().find(|address| address.is_ipv4()).expect("it listens on IPv4")
+        self.at(SocketAddr::is_ipv4)
     }
 
     /// The first listening address of IPv6.
     pub(crate) fn v6(&self) -> SocketAddr {
-        *self.addresses.iter().find(|address| address.is_ipv6()).expect("it listens on IPv6")
+        self.at(SocketAddr::is_ipv6)
+    }
+
+    fn at(&self, of_family: fn(&SocketAddr) -> bool) -> SocketAddr {
+        let mut addresses = self.addresses.iter().map(|listen| listen.address);
+        addresses.find(of_family).expect("it listens there")
     }
 
     /// How many sessions and allocations there are, and what has been dropped before a session or
     /// an allocation was found for it.
     pub(crate) fn counters(&self) -> ListenerCounters {
-        let mut total =
-            ListenerCounters { sessions: 0, allocations: 0, drops: DropCounters::new() };
+        let mut total = ListenerCounters {
+            connections: 0,
+            sessions: 0,
+            allocations: 0,
+            drops: DropCounters::new(),
+        };
         for listener in &self.listeners {
             let counters = ask(listener, ReadListener);
+            total.connections += counters.connections;
             total.sessions += counters.sessions;
             total.allocations += counters.allocations;
             total.drops.add(&counters.drops);

@@ -2,6 +2,7 @@
 //! model of it.
 
 mod channels;
+mod connections;
 mod data;
 mod dual;
 mod lifetime;
@@ -83,6 +84,7 @@ fn terms() -> Terms {
         lifetimes: Lifetimes::default(),
         permissions_max: 3,
         channels_max: 2,
+        connections_max: 3,
         rules: rules(&[]),
     }
 }
@@ -105,6 +107,18 @@ fn roomy(permissions: usize, channels: usize) -> Allocation {
 fn dual() -> Allocation {
     let relays = Relays { v4: Some(relay_v4()), v6: Some(relay_v6()) };
     Allocation::new(Arc::new(terms()), relays, secs(600), at(0))
+}
+
+/// A single allocation of 600 s that relays TCP from an IPv4 address.
+fn tcp() -> Allocation {
+    let relays = Relays { v4: Some(relay_v4()), v6: None };
+    Allocation::new_tcp(Arc::new(terms()), relays, secs(600), at(0))
+}
+
+/// A dual allocation of 600 s that relays TCP.
+fn dual_tcp() -> Allocation {
+    let relays = Relays { v4: Some(relay_v4()), v6: Some(relay_v6()) };
+    Allocation::new_tcp(Arc::new(terms()), relays, secs(600), at(0))
 }
 
 fn refresh(lifetime: Option<u64>) -> RefreshRequest {

@@ -1,0 +1,237 @@
+//! PROXY protocol version 2 in front of datagrams: each begins with a header that names its client.
+//!
+//! The header is taken off in place, and its source is the client from there on. What the server
+//! sends goes to the proxy that the client's datagrams come from, without a header: a proxy keeps a
+//! port for each of its clients, so it knows whose it is. Where that is, is remembered while the
+//! client has a transport; otherwise the datagram at hand tells.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+
+use ipnet::IpNet;
+use ppp::v2::{Addresses, Command, Header, Protocol};
+use sterna_proto::address::FiveTuple;
+use sterna_proto::drops::DropReason;
+
+use super::{BATCH, ReceiveBatch, Received};
+use crate::counters::DropCounters;
+use crate::transport::{ClientTransport, Frame, ListenSocket, Sent};
+
+/// A socket of datagrams that all come through proxies.
+pub struct ProxiedListenSocket {
+    below: Box<dyn ListenSocket>,
+    local: SocketAddr,
+    trusted: Vec<IpNet>,
+    /// Through which proxy the datagrams at hand have come.
+    at_hand: Vec<(FiveTuple, SocketAddr)>,
+    /// The ways back that transports use.
+    ways: ahash::HashMap<FiveTuple, Weak<Way>>,
+    /// With so many, those that no transport uses are looked for.
+    ways_max: usize,
+    drops: DropCounters,
+}
+
+/// The way back to a client. All of its transports share it, so that they follow when the client
+/// comes through another proxy, or another port of one.
+struct Way(RefCell<Rc<dyn ClientTransport>>);
+
+impl ProxiedListenSocket {
+    /// Takes the headers off what arrives at `below` from `trusted` sources, and drops the rest.
+    pub fn new(below: Box<dyn ListenSocket>, trusted: Vec<IpNet>) -> ProxiedListenSocket {
+        ProxiedListenSocket {
+            local: below.local(),
+            below,
+            trusted,
+            at_hand: Vec::with_capacity(BATCH),
+            ways: ahash::HashMap::default(),
+            ways_max: WAYS_KEPT,
+            drops: DropCounters::new(),
+        }
+    }
+
+    /// What is behind the header, and whose it is; `None` when nobody may say that here.
+    fn take(&mut self, received: &mut Received, datagram: &[u8]) -> Option<Range<usize>> {
+        let proxy = received.from;
+        // Silently discarded, both: an answer would go to whoever the liar names.
+        if !self.trusts(proxy.ip()) {
+            self.drops.count(DropReason::ProxyUntrusted);
+            return None;
+        }
+        let Some((client, length)) = read(datagram) else {
+            self.drops.count(DropReason::ProxyHeader);
+            return None;
+        };
+        received.from = client.unwrap_or(proxy);
+        let five_tuple = received.five_tuple(self.local);
+        self.at_hand.push((five_tuple, proxy));
+        if let Some(way) = self.ways.get(&five_tuple).and_then(Weak::upgrade)
+            && way.0.borrow().five_tuple().client != proxy
+        {
+            way.0.replace(self.below.transport(through(proxy, five_tuple)));
+        }
+        Some(length..datagram.len())
+    }
+
+    fn trusts(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.trusted.iter().any(|net| net.contains(&source))
+    }
+
+    /// The proxy that the client's last datagram has come through.
+    fn proxy_of(&self, five_tuple: &FiveTuple) -> Option<SocketAddr> {
+        self.at_hand.iter().rev().find(|(of, _)| of == five_tuple).map(|(_, proxy)| *proxy)
+    }
+
+    fn way_of(&mut self, five_tuple: FiveTuple) -> Option<Rc<Way>> {
+        if let Some(way) = self.ways.get(&five_tuple).and_then(Weak::upgrade) {
+            return Some(way);
+        }
+        let proxy = self.proxy_of(&five_tuple)?;
+        let way = self.below.transport(through(proxy, five_tuple));
+        let way = Rc::new(Way(RefCell::new(way)));
+        if self.ways.len() >= self.ways_max {
+            self.ways.retain(|_, way| way.strong_count() > 0);
+            self.ways.shrink_to(WAYS_KEPT.max(self.ways.len()));
+            self.ways_max = WAYS_KEPT.max(2 * self.ways.len());
+        }
+        self.ways.insert(five_tuple, Rc::downgrade(&way));
+        Some(way)
+    }
+}
+
+impl ListenSocket for ProxiedListenSocket {
+    fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut ReceiveBatch,
+    ) -> Poll<io::Result<usize>> {
+        let polled = self.below.poll_receive(cx, batch);
+        if let Poll::Ready(Ok(_)) = polled {
+            self.at_hand.clear();
+            batch.rewrite(|received, room, length| self.take(received, room.get(..length)?));
+            return Poll::Ready(Ok(batch.len()));
+        }
+        polled
+    }
+
+    fn take_left(&mut self) -> Option<FiveTuple> {
+        self.below.take_left()
+    }
+
+    fn transport(&mut self, five_tuple: FiveTuple) -> Rc<dyn ClientTransport> {
+        Rc::new(ProxiedTransport { way: self.way_of(five_tuple), five_tuple })
+    }
+
+    fn answer(&mut self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent {
+        match self.proxy_of(&five_tuple) {
+            Some(proxy) => self.below.answer(through(proxy, five_tuple), bytes),
+            None => Sent { failed: 1, ..Sent::default() },
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.below.connections()
+    }
+
+    fn take_drops(&mut self) -> DropCounters {
+        let mut drops = std::mem::take(&mut self.drops);
+        drops.add(&self.below.take_drops());
+        drops
+    }
+}
+
+/// The way back to one client of a [`ProxiedListenSocket`]; `None` where nobody knows it.
+struct ProxiedTransport {
+    way: Option<Rc<Way>>,
+    five_tuple: FiveTuple,
+}
+
+impl ClientTransport for ProxiedTransport {
+    fn five_tuple(&self) -> FiveTuple {
+        self.five_tuple
+    }
+
+    fn send(&self, frames: &[Frame<'_>]) -> Sent {
+        match &self.way {
+            Some(way) => way.0.borrow().send(frames),
+            None => Sent { failed: frames.len() as u32, ..Sent::default() },
+        }
+    }
+}
+
+/// The conversation of the proxy that stands for the client's.
+fn through(proxy: SocketAddr, five_tuple: FiveTuple) -> FiveTuple {
+    FiveTuple { client: proxy, ..five_tuple }
+}
+
+/// Reads the header of a datagram: the client that it names, or `None` for the sender itself, and
+/// its length.
+fn read(datagram: &[u8]) -> Option<(Option<SocketAddr>, usize)> {
+    let header = Header::try_from(datagram).ok()?;
+    let length = header.len();
+    // The proxy on its own behalf: a health check.
+    if header.command == Command::Local {
+        return Some((None, length));
+    }
+    let client = match header.addresses {
+        Addresses::IPv4(v4) => SocketAddr::from((v4.source_address, v4.source_port)),
+        Addresses::IPv6(v6) => SocketAddr::from((v6.source_address, v6.source_port)),
+        Addresses::Unspecified | Addresses::Unix(_) => return None,
+    };
+    (header.protocol == Protocol::Datagram).then_some((Some(client), length))
+}
+
+/// Room for this many ways stays, however few there are.
+const WAYS_KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V4: &[u8] =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0C\xC0\0\x02\x01\xC6\x33\x64\x01\x13\x88\x0D\x96";
+
+    #[test]
+    fn header_names_the_client() {
+        let mut datagram = V4.to_vec();
+        datagram.extend_from_slice(b"message");
+        let client = "192.0.2.1:5000".parse().expect("an address");
+        assert_eq!(Some((Some(client), 28)), read(&datagram));
+    }
+
+    #[test]
+    fn header_of_a_health_check_names_nobody() {
+        assert_eq!(Some((None, 16)), read(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0message"));
+    }
+
+    #[test]
+    fn header_that_is_cut_off_at_any_place_is_none() {
+        for length in 0..V4.len() {
+            assert_eq!(None, read(&V4[..length]), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn header_of_a_stream_or_of_no_address_is_none() {
+        let with = |place: usize, value: u8| {
+            let mut header = V4.to_vec();
+            header[place] = value;
+            read(&header)
+        };
+        assert_eq!(None, with(13, 0x11), "TCP over IPv4");
+        assert_eq!(None, with(13, 0x02), "no family");
+        assert_eq!(None, with(13, 0x32), "a Unix socket, and too short for one");
+        assert_eq!(None, with(13, 0x22), "IPv6, and too short for it");
+        assert_eq!(None, with(12, 0x11), "version 1");
+        assert_eq!(None, with(12, 0x22), "an unknown command");
+        assert_eq!(None, with(0, 0x0A), "another prefix");
+    }
+}

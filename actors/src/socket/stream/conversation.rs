@@ -1,0 +1,261 @@
+//! Messages in, messages out, and the deadlines of a connection that carries them.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use sterna_proto::drops::DropReason;
+use sterna_proto::stun::{Class, Kind, peek_class, peek_kind};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Sleep, sleep_until};
+
+use super::ended::Ended;
+use super::frames::Frames;
+use super::link::Link;
+use super::shared::Shared;
+use crate::clock;
+use crate::peer_connection::PeerConnection;
+use crate::socket::caps::Unproved;
+
+/// A connection while it carries messages.
+pub(super) struct Conversation<'a, S> {
+    stream: &'a mut S,
+    link: &'a Link,
+    shared: &'a Shared,
+    intake: Intake,
+    /// Its place among those that have proved nothing, while it is one of them.
+    unproved: Option<Unproved>,
+    /// Since when the client has taken nothing of what waits for it.
+    stalled_since: Option<Instant>,
+    /// Something was written that may not have left the layer below.
+    unflushed: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// A conversation that ended because its connection goes over to a peer.
+pub(super) struct GoesOver {
+    pub(super) peer: PeerConnection,
+    /// What the client has sent already.
+    pub(super) early: BytesMut,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
+    /// A conversation that begins with `early`; the connection was accepted at `since`.
+    pub(super) fn new(
+        stream: &'a mut S,
+        link: &'a Link,
+        shared: &'a Shared,
+        early: BytesMut,
+        unproved: Unproved,
+        since: Instant,
+    ) -> Conversation<'a, S> {
+        Conversation {
+            stream,
+            link,
+            shared,
+            intake: Intake { frames: Frames::new(early), unproved_since: since, frame_since: None },
+            unproved: Some(unproved),
+            stalled_since: None,
+            unflushed: false,
+            timer: None,
+        }
+    }
+
+    /// Carries messages until the connection has to end, or goes over to a peer.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<GoesOver, Ended>> {
+        self.link.watch(cx.waker());
+        match self.step(cx) {
+            Ok(None) => Poll::Pending,
+            Ok(Some(peer)) => {
+                Poll::Ready(Ok(GoesOver { peer, early: self.intake.frames.take_held() }))
+            }
+            Err(ended) => Poll::Ready(Err(ended)),
+        }
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<Option<PeerConnection>, Ended> {
+        if let Some(ended) = self.link.to_close() {
+            return Err(ended);
+        }
+        let now = clock::now();
+        let written = self.poll_write(cx, now)?;
+        if self.shared.stopping.get() {
+            return Err(Ended::Stopping);
+        }
+        self.see_whether_proved(now)?;
+        if self.link.is_joining() {
+            if written.is_ready() {
+                return Ok(self.link.take_peer());
+            }
+        } else {
+            self.read(cx, now)?;
+        }
+        self.keep_deadlines(cx, now)?;
+        Ok(None)
+    }
+
+    /// Ready when nothing is left to write.
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Poll<()>, Ended> {
+        let mut outbox = self.link.outbox.borrow_mut();
+        let mut progress = false;
+        let pending = loop {
+            if outbox.is_empty() {
+                break false;
+            }
+            let stream = Pin::new(&mut *self.stream);
+            let written = stream.poll_write_vectored(cx, &outbox.slices());
+            match written {
+                Poll::Ready(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Poll::Ready(Ok(written)) => {
+                    outbox.advance(written);
+                    self.unflushed = true;
+                    progress = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error.into()),
+                Poll::Pending => break true,
+            }
+        };
+        if self.unflushed {
+            match Pin::new(&mut *self.stream).poll_flush(cx) {
+                Poll::Ready(flushed) => {
+                    flushed?;
+                    self.unflushed = false;
+                }
+                Poll::Pending => {}
+            }
+        }
+        if !pending && !self.unflushed {
+            self.stalled_since = None;
+            return Ok(Poll::Ready(()));
+        }
+        if progress || self.stalled_since.is_none() {
+            self.stalled_since = Some(now);
+        }
+        Ok(Poll::Pending)
+    }
+
+    /// A client proves itself by a session, and is unproved again when that has ended.
+    fn see_whether_proved(&mut self, now: Instant) -> Result<(), Ended> {
+        if self.link.is_proved() {
+            self.unproved = None;
+        } else if self.unproved.is_none() {
+            let source = self.link.five_tuple.client.ip();
+            let place = self.shared.caps.unproved(Some(source));
+            self.unproved = Some(place.ok_or(Ended::Refused(DropReason::UnprovedFull))?);
+            self.intake.unproved_since = now;
+        }
+        Ok(())
+    }
+
+    /// Reads messages as long as there is room for them, within a bound.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
+        let Conversation { stream, link, shared, intake, .. } = self;
+        let mut bound = READ_AT_ONE_WAKE;
+        let mut room = intake.take(&[], shared, link, now)?;
+        while room && bound > 0 {
+            let read = shared.poll_read(*stream, cx, |bytes| {
+                bound = bound.saturating_sub(bytes.len());
+                intake.take(bytes, shared, link, now)
+            });
+            let Poll::Ready(read) = read else { return Ok(()) };
+            room = read??;
+        }
+        if room {
+            // The other connections have their turn first.
+            cx.waker().wake_by_ref();
+        } else {
+            shared.inbox.borrow_mut().wait(cx.waker());
+        }
+        Ok(())
+    }
+
+    /// The deadline that comes next, and what passing it means.
+    fn deadline(&self) -> Option<(Instant, DropReason)> {
+        let setup = self.shared.terms.limits.connection_setup;
+        let unproved = self.unproved.as_ref().map(|_| self.intake.unproved_since);
+        [
+            unproved.map(|since| (since + setup, DropReason::SetupTimeout)),
+            self.intake.frame_since.map(|since| (since + setup, DropReason::SlowWriter)),
+            self.stalled_since.map(|since| (since + STALL_MAX, DropReason::SlowReader)),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+
+    fn keep_deadlines(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
+        let Some((at, reason)) = self.deadline() else {
+            // The next message may need the timer again; a connection that stays idle does not.
+            if self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+                self.timer = None;
+            }
+            return Ok(());
+        };
+        if at <= now {
+            return Err(Ended::Refused(reason));
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
+        // One that fires too early is armed again: deadlines move with every message, and most of
+        // them never come.
+        if timer.deadline() > at.into() || timer.as_mut().poll(cx).is_ready() {
+            timer.as_mut().reset(at.into());
+            if timer.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where messages go, and how long they take.
+struct Intake {
+    frames: Frames,
+    /// When the client became one that has proved nothing, or made its last request as one.
+    unproved_since: Instant,
+    /// Since when the message at hand has been waiting for its end.
+    frame_since: Option<Instant>,
+}
+
+impl Intake {
+    /// Delivers the messages that `bytes` completes; false when there is no room for all.
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        shared: &Shared,
+        link: &Link,
+        now: Instant,
+    ) -> Result<bool, Ended> {
+        let (mut any, mut request) = (false, false);
+        let fed = self.frames.feed(bytes, |message| {
+            let taken = shared.inbox.borrow_mut().push(link.five_tuple, message);
+            any |= taken;
+            request |= taken && is_request(message);
+            taken
+        });
+        if any {
+            link.note_delivered();
+            self.frame_since = None;
+        }
+        if request {
+            self.unproved_since = now;
+        }
+        let room = fed.map_err(|_| Ended::Refused(DropReason::BadFraming))?;
+        // While there is no room, it is not the client that is slow.
+        let begun = room && self.frames.has_begun();
+        self.frame_since = begun.then(|| self.frame_since.unwrap_or(now));
+        Ok(room)
+    }
+}
+
+fn is_request(message: &[u8]) -> bool {
+    peek_kind(message) == Kind::Stun && peek_class(message) == Some(Class::Request)
+}
+
+/// Bytes read from one connection before the others have their turn.
+const READ_AT_ONE_WAKE: usize = 64 << 10;
+
+/// How long a client may take nothing of what waits for it.
+const STALL_MAX: Duration = Duration::from_secs(60);

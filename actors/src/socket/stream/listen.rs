@@ -1,0 +1,212 @@
+//! The listening socket: accepts connections and owns them.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use slog::debug;
+use socket2::Socket;
+use sterna_proto::address::{FiveTuple, TransportProtocol};
+use sterna_proto::drops::DropReason;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::coop::unconstrained;
+use tokio::time::{Sleep, sleep};
+
+use super::connection::Connection;
+use super::ended::Ended;
+use super::shared::{Shared, StreamTerms};
+use crate::counters::DropCounters;
+use crate::socket::ReceiveBatch;
+use crate::socket::options::{self, BindError, ListenOptions};
+use crate::transport::{ClientTransport, ListenSocket, Sent};
+
+/// A TCP socket on which clients arrive, in plain TCP or TLS.
+pub struct StreamListenSocket {
+    listener: TcpListener,
+    connections: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    shared: Rc<Shared>,
+    /// Nothing is accepted until this is over.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl StreamListenSocket {
+    /// Binds a socket to `address` and listens there; what comes waits until the socket is watched.
+    /// Needs no runtime, so that a bad address is found before anything else has started.
+    ///
+    /// # Errors
+    /// The address, by the name of `protocol`, and what the kernel says of it.
+    pub fn bind(
+        protocol: TransportProtocol,
+        address: SocketAddr,
+        options: ListenOptions,
+    ) -> Result<Socket, BindError> {
+        let bound = options::listen_stream(address, options);
+        bound.map_err(|cause| BindError { protocol, address, cause })
+    }
+
+    /// Puts a bound socket under the care of the runtime of this thread.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it, or the kernel does not tell its address.
+    pub fn watch(socket: Socket, terms: StreamTerms) -> io::Result<StreamListenSocket> {
+        let listener = TcpListener::from_std(socket.into())?;
+        let shared = Rc::new(Shared::new(listener.local_addr()?, terms));
+        let connections = FuturesUnordered::new();
+        Ok(StreamListenSocket { listener, connections, shared, pause: None })
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..ACCEPTS_AT_ONCE {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    return;
+                }
+                self.pause = None;
+            }
+            match self.listener.poll_accept(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok((stream, from))) => self.admit(stream, from),
+                Poll::Ready(Err(error)) => self.note_accept_error(&error),
+            }
+        }
+        // More may wait; those that came have their turn first.
+        cx.waker().wake_by_ref();
+    }
+
+    fn admit(&mut self, stream: TcpStream, from: SocketAddr) {
+        let shared = self.shared.clone();
+        let refuse = |reason| shared.note_end(from, &Ended::Refused(reason));
+        // A proxy speaks for many clients, which are counted once they have been named.
+        let source = match &shared.terms.proxy {
+            None => Some(from.ip()),
+            Some(trusted) if trusted.iter().any(|net| net.contains(&from.ip())) => None,
+            Some(_) => return refuse(DropReason::ProxyUntrusted),
+        };
+        let Some(connected) = shared.caps.connect() else {
+            return refuse(DropReason::ConnectionsFull);
+        };
+        let Some(unproved) = shared.caps.unproved(source) else {
+            return refuse(DropReason::UnprovedFull);
+        };
+        debug!(shared.terms.log, "connection accepted"; "client" => %from);
+        let shared = shared.clone();
+        let connection = Connection { stream, from, connected, unproved, shared };
+        self.connections.push(Box::pin(connection.serve()));
+    }
+
+    pub(super) fn note_accept_error(&mut self, error: &io::Error) {
+        self.shared.count(DropReason::AcceptFailed);
+        // Linux passes on what was pending on the connection; the next one may be well (accept(2)).
+        let of_the_connection =
+            error.raw_os_error().is_some_and(|code| CONNECTION_ERRORS.contains(&code));
+        if !of_the_connection {
+            self.shared.tell(format_args!("no connection can be accepted for a moment"), error);
+            self.pause = Some(Box::pin(sleep(PAUSE)));
+        }
+    }
+}
+
+#[cfg(test)]
+impl StreamListenSocket {
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    pub(super) fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+
+    /// The next connection, which nobody serves.
+    pub(super) async fn accept_one(&self) -> TcpStream {
+        self.listener.accept().await.expect("a connection can be accepted").0
+    }
+}
+
+impl ListenSocket for StreamListenSocket {
+    fn local(&self) -> SocketAddr {
+        self.shared.local
+    }
+
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut ReceiveBatch,
+    ) -> Poll<io::Result<usize>> {
+        batch.clear();
+        self.accept(cx);
+        while let Poll::Ready(Some(())) = self.connections.poll_next_unpin(cx) {}
+        if self.shared.inbox.borrow_mut().drain_into(batch) {
+            Poll::Ready(Ok(batch.len()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn take_left(&mut self) -> Option<FiveTuple> {
+        self.shared.inbox.borrow_mut().take_left()
+    }
+
+    fn take_drops(&mut self) -> DropCounters {
+        self.shared.take_drops()
+    }
+
+    fn connections(&self) -> usize {
+        self.shared.caps.connections()
+    }
+
+    fn transport(&mut self, five_tuple: FiveTuple) -> Rc<dyn ClientTransport> {
+        self.shared.transport(five_tuple)
+    }
+
+    fn answer(&mut self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent {
+        self.shared.answer(five_tuple, bytes)
+    }
+}
+
+/// Connections are closed in order, and what waits for clients gets out, as far as the kernel takes
+/// it at once: the last answers of a server that stops.
+impl Drop for StreamListenSocket {
+    fn drop(&mut self) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        self.shared.stopping.set(true);
+        self.shared.links.wake_all();
+        let connections = &mut self.connections;
+        let mut flush = unconstrained(poll_fn(|cx| {
+            while let Poll::Ready(Some(())) = connections.poll_next_unpin(cx) {}
+            Poll::Ready(())
+        }));
+        let mut cx = Context::from_waker(Waker::noop());
+        // A runtime that is being torn down may refuse its timers by a panic, and this may run
+        // while another one unwinds.
+        let _ = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut flush).poll(&mut cx).is_ready()));
+    }
+}
+
+/// Connections accepted before those that are there have their turn.
+const ACCEPTS_AT_ONCE: usize = 32;
+
+/// How long nothing is accepted after the system had no room for a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What accept(2) says of the connection and not of the socket.
+const CONNECTION_ERRORS: [i32; 9] = [
+    libc::ECONNABORTED,
+    libc::ENETDOWN,
+    libc::EPROTO,
+    libc::ENOPROTOOPT,
+    libc::EHOSTDOWN,
+    libc::ENONET,
+    libc::EHOSTUNREACH,
+    libc::EOPNOTSUPP,
+    libc::ENETUNREACH,
+];

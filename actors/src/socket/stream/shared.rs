@@ -1,0 +1,149 @@
+//! What all connections of one listening socket share.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use ipnet::IpNet;
+use slog::{Logger, debug, info};
+use sterna_proto::drops::DropReason;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::watch;
+use tokio_rustls::rustls;
+
+use super::ended::Ended;
+use super::inbox::Inbox;
+use super::link::Links;
+use crate::clock;
+use crate::config::Limits;
+use crate::counters::DropCounters;
+use crate::socket::caps::Caps;
+use crate::tls::TlsTerms;
+
+/// What a listening socket grants its connections.
+#[derive(Clone)]
+pub struct StreamTerms {
+    /// The limits on connections and on what waits for a client.
+    pub limits: Limits,
+    /// The sources whose PROXY protocol header is believed, where each connection begins with one.
+    pub proxy: Option<Vec<IpNet>>,
+    /// What TLS clients are shown, looked at for each of them; `None` serves none.
+    pub tls: Option<watch::Receiver<Arc<TlsTerms>>>,
+    /// Where connections are written of: addresses at debug level only.
+    pub log: Logger,
+}
+
+/// See the head of this file. It belongs to one arbiter.
+pub(super) struct Shared {
+    pub(super) local: SocketAddr,
+    pub(super) terms: StreamTerms,
+    pub(super) caps: Rc<Caps>,
+    pub(super) inbox: RefCell<Inbox>,
+    pub(super) links: Links,
+    pub(super) stopping: Cell<bool>,
+    /// Where every connection reads to: an idle one holds no room of its own.
+    room: RefCell<Box<[u8]>>,
+    drops: RefCell<DropCounters>,
+    told: Cell<Told>,
+}
+
+/// Lines of the log within one second.
+#[derive(Clone, Copy)]
+struct Told {
+    since: Instant,
+    lines: u32,
+}
+
+impl Shared {
+    pub(super) fn new(local: SocketAddr, terms: StreamTerms) -> Shared {
+        Shared {
+            local,
+            caps: Caps::new(&terms.limits),
+            terms,
+            inbox: RefCell::default(),
+            links: Links::default(),
+            stopping: Cell::new(false),
+            room: RefCell::new(vec![0; READ_AT_ONCE].into_boxed_slice()),
+            drops: RefCell::default(),
+            told: Cell::new(Told { since: clock::now(), lines: 0 }),
+        }
+    }
+
+    /// Reads what has come, once, and hands it to `take`.
+    pub(super) fn poll_read<S: AsyncRead + Unpin, T>(
+        &self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<Result<T, Ended>> {
+        let mut room = self.room.borrow_mut();
+        let mut room = ReadBuf::new(&mut room);
+        ready!(Pin::new(stream).poll_read(cx, &mut room))?;
+        Poll::Ready(match room.filled() {
+            [] => Err(Ended::ByClient),
+            bytes => Ok(take(bytes)),
+        })
+    }
+
+    /// Waits for more bytes and appends them.
+    pub(super) async fn read_more<S: AsyncRead + Unpin>(
+        &self,
+        stream: &mut S,
+        held: &mut BytesMut,
+    ) -> Result<(), Ended> {
+        poll_fn(|cx| self.poll_read(stream, cx, |bytes| held.extend_from_slice(bytes))).await
+    }
+
+    /// The terms of a TLS client that comes at this moment.
+    pub(super) fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
+        self.terms.tls.as_ref().map(|terms| terms.borrow().stream.clone())
+    }
+
+    /// Counts and writes down how a connection has ended.
+    pub(super) fn note_end(&self, from: SocketAddr, ended: &Ended) {
+        debug!(self.terms.log, "connection closed"; "client" => %from, "reason" => %ended);
+        if let Some(reason) = ended.reason() {
+            self.count(reason);
+            self.tell(format_args!("connection refused"), ended);
+        }
+    }
+
+    pub(super) fn count(&self, reason: DropReason) {
+        self.drops.borrow_mut().count(reason);
+    }
+
+    /// What was counted since the last time.
+    pub(super) fn take_drops(&self) -> DropCounters {
+        self.drops.take()
+    }
+
+    /// A line without the client's address, some of them in a second: the counters say how many
+    /// there were.
+    pub(super) fn tell(&self, what: fmt::Arguments<'_>, why: &dyn fmt::Display) {
+        let now = clock::now();
+        let mut told = self.told.get();
+        if now.saturating_duration_since(told.since) >= SECOND {
+            told = Told { since: now, lines: 0 };
+        }
+        told.lines = told.lines.saturating_add(1);
+        self.told.set(told);
+        if told.lines <= LINES_A_SECOND {
+            info!(self.terms.log, "{what}"; "listener" => %self.local, "reason" => %why);
+        }
+    }
+}
+
+/// Bytes read at once.
+const READ_AT_ONCE: usize = 64 << 10;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lines about refused connections in a second.
+const LINES_A_SECOND: u32 = 5;
