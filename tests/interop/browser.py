@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from certificates import Certificates, trust_database
 from checks import Failure
 from hosts import Host
 
@@ -27,8 +28,11 @@ FLAGS = [
 class Browser:
     """One browser with the test page open."""
 
-    def __init__(self, host: Host, folder: Path, name: str) -> None:
+    def __init__(self, host: Host, folder: Path, name: str, made: Certificates) -> None:
         profile = folder / f"{name}-profile"
+        # Chromium trusts whom the user's own database trusts, for TURN as for pages.
+        home = folder / f"{name}-home"
+        trust_database(home / ".pki" / "nssdb", made.authority)
         commands_out, self._commands = os.pipe()
         self._answers, answers_in = os.pipe()
         # The shell moves the pipe ends to the descriptors that Chromium reads and writes.
@@ -37,7 +41,7 @@ class Browser:
             host.spawn(["bash", "-c", launch, "chromium", *FLAGS, f"--user-data-dir={profile}"],
                        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                        pass_fds=[commands_out, answers_in],
-                       env=os.environ | {"TMPDIR": str(folder)})
+                       env=os.environ | {"TMPDIR": str(folder), "HOME": str(home)})
         os.close(commands_out)
         os.close(answers_in)
         self._unread = b""

@@ -7,6 +7,7 @@ the lines of the table. The server runs before a step begins, and `suite.py` sto
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,17 +17,30 @@ from pathlib import Path
 from typing import Any
 
 from browser import Browser
+from certificates import NAME, Certificates
 from checks import Failure, check, check_equal
+from firefox import Firefox
 from hosts import Family, Host, Network
 from server import PASSWORD, PORT, READY_TRIES, REST_SECRET, USER, answers
-from turnutils import (BAD_DRAW, PEER_PORT, WIDE_CHANNELS, Load, check_lossless, in_parallel,
-                       peer_command, reflexive_address, uclient_command)
+from turnutils import (BAD_DRAW, PEER_PORT, SUMMARY, WIDE_CHANNELS, Load, check_lossless,
+                       in_parallel, peer_command, reflexive_address, uclient_command)
 
 V4, V6 = Family.V4, Family.V6
+BrowserKind = type[Browser] | type[Firefox]
+
+# The server's URL, with places for what `url` knows.
+UDP = "turn:{ip}:{port}?transport=udp"
+TCP = "turn:{ip}:{port}?transport=tcp"
+TLS = "turns:{ip}:{port}?transport=tcp"
+TLS_BY_NAME = "turns:{name}:{port}?transport=tcp"
 ENDS = Path(__file__).parent / "ends"
 
 # A uclient run that comes to its end takes less than half of this.
 UCLIENT_SECONDS = 30
+# Passive clients never come to their end; this is twice what their messages take.
+PASSIVE_SECONDS = 16
+# Of so many runs one draws a version that the server speaks, in all but one of a thousand cases.
+DTLS_DRAWS = 10
 # An abused server has this long; what uclient still does then, or waits for, is cut off.
 ABUSE_SECONDS = 15
 
@@ -37,6 +51,7 @@ class Setting:
 
     network: Network
     folder: Path
+    made: Certificates
 
 
 Step = Callable[[Setting], None]
@@ -104,6 +119,58 @@ def uclient(setting: Setting, flags: str, client: Family, peer: Family | None, l
     return done.stdout
 
 
+def dtls_version_drawn(flags: str, load: Load) -> Step:
+    """uclient over DTLS, whose version it draws: 1.0 by chance, which no server has to speak."""
+    def step(setting: Setting) -> None:
+        for _ in range(DTLS_DRAWS):
+            output = uclient(setting, flags, V4, V4, load, UCLIENT_SECONDS)
+            if SUMMARY.search(output) is not None:
+                break
+            print("     uclient did not get through, as with DTLS 1.0: again")
+        check_lossless(output, load)
+    return step
+
+
+def passive_tcp(load: Load) -> Step:
+    """uclient's passive mode: one of each pair is connected to, and only its messages come back.
+
+    That is all that comes with coturn's server, too, and uclient waits for the rest.
+    """
+    def step(setting: Setting) -> None:
+        output = uclient(setting, f"-P -L {setting.network.alice.v4}", V4, None, load,
+                         PASSIVE_SECONDS)
+        counts = [int(count) for count in re.findall(r"tot_recv_msgs=(\d+)", output)]
+        expected = load.sessions * load.messages // 2
+        check_equal(expected, max(counts, default=0), "messages received")
+    return step
+
+
+def openssl_binding(flags: str, says: list[str], port: int = PORT) -> Step:
+    """s_client trusts the server's certificate, and a Binding request is answered inside."""
+    def step(setting: Setting) -> None:
+        network = setting.network
+        command = [sys.executable, "-ES", "-B", str(ENDS / "s_client.py"),
+                   f"{network.relay.v4}:{port}", str(setting.made.authority), *flags.split()]
+        done = network.alice.run(command, timeout=20)
+        note(setting, command, done.stdout)
+        check_equal(0, done.returncode, "the exit code of the end")
+        result = json.loads(done.stdout)
+        for words in says:
+            check(words in result["said"], f"s_client did not say {words!r}")
+        check_equal(network.alice.v4, result["address"], "the reflexive address")
+    return step
+
+
+def nice_agents(messages: int, transport: str) -> Step:
+    """Two libnice agents exchange paced messages."""
+    def step(setting: Setting) -> None:
+        options = credentials() | {"server": [setting.network.relay.v4, PORT],
+                                   "transport": transport, "messages": messages}
+        for result in converse(setting, "nice.py", options):
+            check_exchange(result, messages)
+    return step
+
+
 def start_peer(setting: Setting) -> None:
     """Have the echo peer run on its host."""
     relay, peer = setting.network.relay, setting.network.peer
@@ -119,11 +186,11 @@ def start_peer(setting: Setting) -> None:
 
 
 def ice_pair(messages: int, interval_s: float, channel_refresh_s: int, least_binds: int,
-             transport: str = "udp") -> Step:
+             transport: str = "udp", tls: bool = False) -> Step:
     """Two aioice connections exchange paced messages, each channel bound so often at least."""
     def step(setting: Setting) -> None:
         options = credentials() | {
-            "server": [setting.network.relay.v4, PORT], "transport": transport,
+            "server": [setting.network.relay.v4, PORT], "transport": transport, "tls": tls,
             "messages": messages, "interval_s": interval_s,
             "channel_refresh_s": channel_refresh_s,
         }
@@ -134,10 +201,10 @@ def ice_pair(messages: int, interval_s: float, channel_refresh_s: int, least_bin
     return step
 
 
-def peer_connections(messages: int, transport: str = "udp") -> Step:
+def peer_connections(messages: int, scheme: str = UDP) -> Step:
     """Two aiortc peer connections exchange messages over a data channel."""
     def step(setting: Setting) -> None:
-        options = credentials() | {"urls": url(setting, transport), "messages": messages}
+        options = credentials() | {"urls": url(setting, scheme), "messages": messages}
         for result in converse(setting, "webrtc.py", options):
             check_exchange(result, messages)
     return step
@@ -162,8 +229,10 @@ def start_end(setting: Setting, host: Host, program: str, role: str,
               options: dict[str, Any]) -> subprocess.Popen[str]:
     """Start one end; what it says on standard error goes to its log."""
     with (setting.folder / f"{role}.log").open("w") as log:
+        # The variable is OpenSSL's, which Python's TLS asks whom to trust.
         return host.spawn([sys.executable, "-B", str(ENDS / program), role, json.dumps(options)],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                          env=os.environ | {"SSL_CERT_FILE": str(setting.made.authority)})
 
 
 def tell(end: subprocess.Popen[str], document: Any) -> None:
@@ -181,10 +250,10 @@ def heard_from(end: subprocess.Popen[str], name: str) -> Any:
     return json.loads(line)
 
 
-def browser_channel(messages: int, transport: str = "udp") -> Step:
-    """Two Chromiums exchange messages over a data channel, each in order."""
+def browser_channel(messages: int, scheme: str = UDP, kind: BrowserKind = Browser) -> Step:
+    """Two browsers exchange messages over a data channel, each in order."""
     def step(setting: Setting) -> None:
-        both = browsers(setting, "offerChannel", transport)
+        both = browsers(setting, "offerChannel", scheme, kind)
         for browser in both:
             browser.call("send", messages)
         for browser in both:
@@ -194,10 +263,10 @@ def browser_channel(messages: int, transport: str = "udp") -> Step:
     return step
 
 
-def browser_video(frames: int, transport: str = "udp") -> Step:
-    """One Chromium sends its fake camera's video, the other decodes frame after frame."""
+def browser_video(frames: int, scheme: str = UDP, kind: BrowserKind = Browser) -> Step:
+    """One browser sends its fake camera's video, the other decodes frame after frame."""
     def step(setting: Setting) -> None:
-        sender, receiver = browsers(setting, "offerVideo", transport)
+        sender, receiver = browsers(setting, "offerVideo", scheme, kind)
         first = receiver.call("framesBeyond", 0)
         later = receiver.call("framesBeyond", first + frames)
         check(later > first + frames, f"decoded frames: {first}, later {later}")
@@ -205,12 +274,13 @@ def browser_video(frames: int, transport: str = "udp") -> Step:
     return step
 
 
-def browsers(setting: Setting, offer: str, transport: str) -> list[Browser]:
-    """Two connected Chromiums that may only use relayed candidates, the offerer first."""
+def browsers(setting: Setting, offer: str, scheme: str,
+             kind: BrowserKind) -> list[Browser | Firefox]:
+    """Two connected browsers that may only use relayed candidates, the offerer first."""
     network, folder = setting.network, setting.folder
-    servers = [{"urls": url(setting, transport), "username": USER, "credential": PASSWORD}]
-    offerer = Browser(network.alice, folder, "offerer")
-    answerer = Browser(network.bob, folder, "answerer")
+    servers = [{"urls": url(setting, scheme), "username": USER, "credential": PASSWORD}]
+    offerer = kind(network.alice, folder, "offerer", setting.made)
+    answerer = kind(network.bob, folder, "answerer", setting.made)
     answer = answerer.call("answer", servers, offerer.call(offer, servers))
     offerer.call("accept", answer)
     for browser in [offerer, answerer]:
@@ -218,7 +288,7 @@ def browsers(setting: Setting, offer: str, transport: str) -> list[Browser]:
     return [offerer, answerer]
 
 
-def close(both: list[Browser]) -> None:
+def close(both: list[Browser | Firefox]) -> None:
     """End the browsers."""
     for browser in both:
         browser.close()
@@ -241,9 +311,9 @@ def credentials() -> dict[str, str]:
     return {"username": USER, "password": PASSWORD}
 
 
-def url(setting: Setting, transport: str) -> str:
-    """The server's TURN URL over one transport."""
-    return f"turn:{setting.network.relay.v4}:{PORT}?transport={transport}"
+def url(setting: Setting, scheme: str) -> str:
+    """The server's TURN URL: UDP, TCP, TLS or TLS_BY_NAME."""
+    return scheme.format(ip=setting.network.relay.v4, name=NAME, port=PORT)
 
 
 def note(setting: Setting, command: list[str], output: str) -> None:
@@ -256,6 +326,11 @@ def wide(name: str, step: Step) -> Case:
     """A case with channels of uclient's, whose numbers are those of RFC 5766."""
     return Case(f"uclient: {name}", step, WIDE_CHANNELS)
 
+
+VERIFIED = "Verify return code: 0 (ok)"
+TLS_1_3 = ["New, TLSv1.3", "ALPN protocol: stun.turn", VERIFIED]
+TLS_1_2 = ["New, TLSv1.2", "ALPN protocol: stun.nat-discovery", VERIFIED]
+DTLS_1_2 = ["DTLSv1.2", VERIFIED]
 
 # Without -c uclient works in pairs: EVEN-PORT with the R bit, then the RESERVATION-TOKEN.
 CASES = [
@@ -290,4 +365,37 @@ CASES = [
     Case("aiortc: data channel", peer_connections(300)),
     Case("Chromium: data channel", browser_channel(1000)),
     Case("Chromium: video", browser_video(60), limit_s=90),
+    wide("channels over TCP", relayed("-t -X -c")),
+    wide("channels over TCP, IPv6", relayed("-t -x -c", V6, V6)),
+    Case("uclient: Send over TCP", relayed("-t -X -s -c")),
+    wide("padded lengths over TCP", relayed("-t -X -c", load=Load(length=171))),
+    wide("client to client over TCP", relayed("-t -c", peer=None)),
+    wide("many small messages over TCP", relayed("-t -c -X -z 1", load=Load(4, 400, 16))),
+    wide("channels over TLS", relayed("-t -S -X -c")),
+    wide("channels over TLS, IPv6", relayed("-t -S -x -c", V6, V6)),
+    Case("uclient: Send over TLS", relayed("-t -S -X -s -c")),
+    wide("after corrupt messages over TCP", survived("-t -R -c -z 5", V4, Load(1, 200), swarm=8)),
+    Case("uclient: channels over DTLS", dtls_version_drawn("-S -X -c", Load()), WIDE_CHANNELS,
+         limit_s=DTLS_DRAWS * UCLIENT_SECONDS),
+    Case("uclient: TCP relay", relayed("-T -c", peer=None)),
+    Case("uclient: TCP relay over TLS", relayed("-T -S -c", peer=None)),
+    Case("uclient: TCP relay, passive", passive_tcp(Load(4, 20))),
+    Case("openssl: TLS 1.3", openssl_binding("-tls1_3 -alpn stun.turn", TLS_1_3)),
+    Case("openssl: TLS 1.2", openssl_binding("-tls1_2 -alpn stun.nat-discovery", TLS_1_2)),
+    Case("openssl: DTLS 1.2", openssl_binding("-dtls1_2", DTLS_1_2)),
+    Case("aioice: relay to relay over TCP",
+         ice_pair(30, 0.05, channel_refresh_s=500, least_binds=1, transport="tcp")),
+    Case("aioice: relay to relay over TLS",
+         ice_pair(30, 0.05, channel_refresh_s=500, least_binds=1, transport="tcp", tls=True)),
+    Case("aiortc: data channel over TLS", peer_connections(300, TLS)),
+    Case("libnice: relay to relay", nice_agents(50, "udp")),
+    Case("libnice: relay to relay over TCP", nice_agents(50, "tcp")),
+    Case("Chromium: data channel over TCP", browser_channel(1000, TCP)),
+    Case("Chromium: video over TCP", browser_video(60, TCP), limit_s=90),
+    Case("Chromium: data channel over TLS", browser_channel(1000, TLS)),
+    Case("Chromium: video over TLS", browser_video(60, TLS), limit_s=90),
+    Case("Firefox: data channel", browser_channel(1000, UDP, Firefox), limit_s=90),
+    Case("Firefox: data channel over TCP", browser_channel(1000, TCP, Firefox), limit_s=90),
+    Case("Firefox: data channel over TLS", browser_channel(1000, TLS_BY_NAME, Firefox), limit_s=90),
+    Case("Firefox: video over TLS", browser_video(60, TLS_BY_NAME, Firefox), limit_s=90),
 ]

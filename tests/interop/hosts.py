@@ -111,6 +111,10 @@ class Network:
         ip("-n", host.namespace, "address", "add", f"{host.v6}/64", "dev", "eth0", "nodad")
         for device in ["lo", "eth0"]:
             ip("-n", host.namespace, "link", "set", "dev", device, "up")
+        if host is not self.relay:
+            # Firefox asks for the address that packets to the Internet would leave from, and
+            # gathers no candidate without one. The relay's host forwards none of them.
+            ip("-n", host.namespace, "route", "add", "default", "via", self.relay.v4)
 
     def stop_programs(self) -> None:
         """Kill what still runs on the hosts; only programs of this run live there."""

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from certificates import Certificates
 from checks import Failure, check
 from hosts import NETWORKS, Family, Host
 
@@ -23,11 +24,16 @@ STOP_SECONDS = 2.0
 PROBE = Path(__file__).parent / "ends" / "probe.py"
 
 
-def default_config(relay: Host) -> dict[str, Any]:
-    """A turn.yaml for the test network: every family, both kinds of credentials."""
+def default_config(relay: Host, made: Certificates) -> dict[str, Any]:
+    """A turn.yaml for the test network: every family and way in, both kinds of credentials.
+
+    All of them have one port: what a client speaks, the server has to tell by its first bytes.
+    """
     return {
         "realm": REALM,
-        "listen": [f"udp://{relay.v4}:{PORT}", f"udp://[{relay.v6}]:{PORT}"],
+        "listen": [f"{scheme}://{address}:{PORT}" for scheme in ["udp", "tcp", "tls", "dtls"]
+                   for address in [relay.v4, f"[{relay.v6}]"]],
+        "tls": {"certificates": [{"certificate": str(made.certificate), "key": str(made.key)}]},
         "relay": {"addresses": [relay.v4, relay.v6], "ports": "49152-65535"},
         "auth": {"users": {USER: PASSWORD}, "rest_secrets": [REST_SECRET]},
         # The test hosts have private addresses, which a relay refuses unless told otherwise.
@@ -40,10 +46,10 @@ class Server:
     """A running server; `stop` ends it and checks that it ended well."""
 
     def __init__(self, binary: Path, relay: Host, client: Host, folder: Path,
-                 changes: dict[str, Any]) -> None:
+                 made: Certificates, changes: dict[str, Any]) -> None:
         self._told_to_stop = False
         self._log_path = folder / "server.log"
-        config = default_config(relay) | changes
+        config = default_config(relay, made) | changes
         # Every JSON document is a YAML document.
         (folder / "turn.yaml").write_text(json.dumps(config, indent=2) + "\n")
         with self._log_path.open("w") as log:

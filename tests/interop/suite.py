@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from cases import CASES, Case, Setting
+from certificates import Certificates, make_certificates
 from checks import Failure
 from hosts import Network
 from server import Server
@@ -38,14 +39,15 @@ def main() -> int:
         signal.signal(signum, stop_suite)
     signal.signal(signal.SIGALRM, time_is_up)
     started = time.monotonic()
-    with Network() as network:
-        failed = sum(not run_case(case, options.server, network) for case in cases)
+    with Network() as network, tempfile.TemporaryDirectory(prefix="sterna-interop-") as name:
+        made = make_certificates(Path(name), network.relay)
+        failed = sum(not run_case(case, options.server, network, made) for case in cases)
     print(f"{time.monotonic() - started:.0f} s in all")
     print(f"{len(cases) - failed} passed, {failed} failed", flush=True)
     return 1 if failed or not cases else 0
 
 
-def run_case(case: Case, binary: Path, network: Network) -> bool:
+def run_case(case: Case, binary: Path, network: Network, made: Certificates) -> bool:
     """Run one case and print its line; whether it passed."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sterna-interop-",
@@ -55,8 +57,8 @@ def run_case(case: Case, binary: Path, network: Network) -> bool:
         reasons = []
         try:
             with time_limit(case.limit_s):
-                server = Server(binary, network.relay, network.alice, folder, case.config)
-                case.step(Setting(network, folder))
+                server = Server(binary, network.relay, network.alice, folder, made, case.config)
+                case.step(Setting(network, folder, made))
                 server.stop()
         except Failure as failure:
             reasons = [str(failure), server.fate() if server else ""]

@@ -1,8 +1,8 @@
 """One end of an aioice connection that may only use its relayed candidate.
 
-Arguments: offer|answer, and a JSON document with server, transport, username, password, messages,
-interval_s and channel_refresh_s. Sends the numbered messages at that pace while it receives the
-other end's, and reports what came and how often it bound a channel.
+Arguments: offer|answer, and a JSON document with server, transport, tls, username, password,
+messages, interval_s and channel_refresh_s. Sends the numbered messages at that pace while it
+receives the other end's, and reports what came and how often it bound a channel.
 """
 
 import asyncio
@@ -79,6 +79,7 @@ async def main(role: str, options: dict[str, Any]) -> None:
         turn_username=options["username"],
         turn_password=options["password"],
         turn_transport=options["transport"],
+        turn_ssl=options["tls"],
         transport_policy=aioice.TransportPolicy.RELAY,
     )
     await connection.gather_candidates()
