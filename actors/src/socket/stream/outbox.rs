@@ -18,8 +18,7 @@ pub(super) struct Outbox {
     begun: bool,
 }
 
-/// Frames of one kind, one behind the other: one slice of a gathered write, and about one TLS
-/// record.
+/// Media, one frame behind the other, or one control message: one slice of a gathered write.
 struct Run {
     kind: FrameKind,
     bytes: Vec<u8>,
@@ -72,7 +71,10 @@ impl Outbox {
 
     /// Appends one frame of `length` bytes with padding; with what is behind it, `expected` bytes.
     fn append(&mut self, frame: &Frame<'_>, length: usize, expected: usize) {
-        let joins = |run: &Run| run.kind == frame.kind && run.bytes.len() + length <= RUN_MAX;
+        let is_media = frame.kind == FrameKind::Media;
+        let joins = |run: &Run| {
+            is_media && run.kind == FrameKind::Media && run.bytes.len() + length <= RUN_MAX
+        };
         if !self.runs.back().is_some_and(joins) {
             self.runs.push_back(Run {
                 kind: frame.kind,
@@ -122,9 +124,12 @@ impl Outbox {
         self.runs.push_front(Run { kind, bytes, start: 0, ends });
     }
 
-    /// What waits, first to last, for one gathered write.
+    /// What waits, first to last, for one gathered write: media, or one control message. Under TLS
+    /// that message has a record to itself, since some clients (coturn's among them) take what one
+    /// record holds for one message.
     pub(super) fn slices(&self) -> Slices<'_> {
-        let runs = self.runs.iter().take(SLICES_MAX);
+        let media = self.runs.iter().take_while(|run| run.kind == FrameKind::Media).count();
+        let runs = self.runs.iter().take(media.clamp(1, SLICES_MAX));
         runs.map(|run| IoSlice::new(run.bytes.get(run.start..).unwrap_or_default())).collect()
     }
 
@@ -196,12 +201,34 @@ mod tests {
     }
 
     fn waiting(outbox: &Outbox) -> Vec<u8> {
-        outbox.slices().iter().flat_map(|slice| slice.to_vec()).collect()
+        outbox.runs.iter().flat_map(|run| run.bytes[run.start..].to_vec()).collect()
     }
 
     /// The first byte of each frame of twelve bytes.
     fn numbers(outbox: &Outbox) -> Vec<u8> {
         waiting(outbox).chunks(12).map(|frame| frame[0]).collect()
+    }
+
+    #[test]
+    fn control_message_is_written_by_itself() {
+        let mut outbox = Outbox::new(1000);
+        let (media, control) = ([7; 12], [8; 12]);
+        let fields = crate::transport::HeaderFields::default();
+        let frames = [
+            Frame::media(&media, fields),
+            Frame::media(&media, fields),
+            Frame::control(&control),
+            Frame::control(&control),
+            Frame::media(&media, fields),
+        ];
+        outbox.push(&frames).expect("there is room");
+        let mut writes = Vec::new();
+        while !outbox.is_empty() {
+            let write: usize = outbox.slices().iter().map(|slice| slice.len()).sum();
+            writes.push(write);
+            outbox.advance(write);
+        }
+        assert_eq!(vec![24, 12, 12, 12], writes);
     }
 
     #[test]
