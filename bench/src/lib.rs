@@ -18,6 +18,7 @@ pub mod idle;
 pub mod link;
 pub mod load;
 pub mod mmsg;
+pub mod outcome;
 pub mod payload;
 pub mod pin;
 pub mod process;

@@ -10,7 +10,7 @@ use sterna_actors::config::Listen;
 use super::{certificate_sources, load, print, state_folder};
 use crate::certificates::Facts;
 use crate::cli::{ConfigArg, UNUSABLE};
-use crate::config::{DTLS, LoadError, Resolved, by_socket, is_stream, resolve, show};
+use crate::config::{DTLS, LoadError, Resolved, by_socket, resolve, show};
 use crate::machine::Machine;
 
 pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
@@ -67,7 +67,7 @@ fn certificates(
 fn sockets(resolved: &Resolved) -> String {
     let has_certificate = resolved.config.tls.has_certificate();
     let line = |socket: Listen| {
-        let understood = match (is_stream(socket.protocol), has_certificate) {
+        let understood = match (socket.protocol.is_stream(), has_certificate) {
             (true, true) => "TCP: tcp, tls",
             (true, false) => "TCP: tcp",
             (false, true) if DTLS => "UDP: udp, dtls",

@@ -29,7 +29,7 @@ pub use checked::{
 pub use fault::Fault;
 pub use resolve::{Resolved, resolve};
 pub use show::show;
-pub use ways_in::{CertificateFiles, DTLS, Tls, by_socket, is_stream};
+pub use ways_in::{CertificateFiles, DTLS, Tls, by_socket};
 
 use crate::secret::Secret;
 

@@ -10,7 +10,6 @@ use sterna_proto::peer_rules::{Denied, External, PeerRules, RelayAddresses};
 
 use super::checked::{Config, LogConfig, Peers, UserSecret};
 use super::raw::RawConfig;
-use super::ways_in::is_stream;
 
 pub(super) fn of(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -83,7 +82,7 @@ fn secrets(config: &Config, warnings: &mut Vec<String>) {
 
 fn listeners(config: &Config, warnings: &mut Vec<String>) {
     let ports = &config.relay.ports;
-    let leased = |l: &Listen| !is_stream(l.protocol) || config.relay.tcp;
+    let leased = |l: &Listen| !l.protocol.is_stream() || config.relay.tcp;
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for listener in config.listen.iter().filter(|l| leased(l)) {
         let address = listener.address;

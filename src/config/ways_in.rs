@@ -43,14 +43,6 @@ impl Tls {
     }
 }
 
-/// Whether `protocol` is a stream. Those that are share a socket, and so do those that are not.
-pub fn is_stream(protocol: TransportProtocol) -> bool {
-    match protocol {
-        TransportProtocol::Tcp | TransportProtocol::Tls => true,
-        TransportProtocol::Udp | TransportProtocol::Dtls => false,
-    }
-}
-
 pub(super) fn listen(given: &[RawListen]) -> Result<Vec<Listen>, Fault> {
     if given.is_empty() {
         return Err(Fault::new(KEY, "is empty; list at least one, as in udp://0.0.0.0:3478"));
@@ -75,9 +67,9 @@ pub(super) fn listen(given: &[RawListen]) -> Result<Vec<Listen>, Fault> {
     Ok(listeners)
 }
 
-/// Whether both arrive at the same socket.
+/// Whether both arrive at the same socket: streams share one, and so do datagrams.
 fn shares_socket(one: &Listen, other: &Listen) -> bool {
-    one.address == other.address && is_stream(one.protocol) == is_stream(other.protocol)
+    one.address == other.address && one.protocol.is_stream() == other.protocol.is_stream()
 }
 
 /// One listener for each socket, in their order. A socket tells by what arrives which of its

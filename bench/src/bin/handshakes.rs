@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sterna_bench::error::BenchError;
 use sterna_bench::handshakes::{self, HandshakesPlan, HandshakesReport};
+use sterna_bench::outcome;
 use sterna_bench::pin::pin_to;
 
 /// Connects, shakes hands and closes, many times one after the other.
@@ -29,16 +30,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(report) => match serde_json::to_string(&report) {
-            Ok(line) => {
-                println!("{line}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail(&error.to_string()),
-        },
-        Err(error) => fail(&error.to_string()),
-    }
+    outcome::print("handshakes", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<HandshakesReport, BenchError> {
@@ -51,9 +43,4 @@ fn run(arguments: &Arguments) -> Result<HandshakesReport, BenchError> {
         handshakes: arguments.handshakes,
         warm_up: arguments.warm_up,
     })
-}
-
-fn fail(problem: &str) -> ExitCode {
-    eprintln!("handshakes: {problem}");
-    ExitCode::FAILURE
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use sterna_bench::error::BenchError;
 use sterna_bench::idle::{self, IdlePlan, IdleReport};
+use sterna_bench::outcome;
 use sterna_bench::pin::{pin_to, raise_descriptor_limit};
 use sterna_bench::target::{Kind, Target, Transport};
 
@@ -51,16 +52,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(report) => match serde_json::to_string(&report) {
-            Ok(line) => {
-                println!("{line}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail(&error.to_string()),
-        },
-        Err(error) => fail(&error.to_string()),
-    }
+    outcome::print("idle", run(Arguments::parse()))
 }
 
 fn run(arguments: Arguments) -> Result<IdleReport, BenchError> {
@@ -98,9 +90,4 @@ fn run(arguments: Arguments) -> Result<IdleReport, BenchError> {
             if round.allocates_after { "" } else { "; no further allocation possible" },
         );
     })
-}
-
-fn fail(problem: &str) -> ExitCode {
-    eprintln!("idle: {problem}");
-    ExitCode::FAILURE
 }

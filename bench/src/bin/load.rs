@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use sterna_bench::error::BenchError;
 use sterna_bench::load::{self, Direction, LoadPlan, Report};
+use sterna_bench::outcome;
 use sterna_bench::pin::{pin_to, raise_descriptor_limit};
 use sterna_bench::target::{Kind, Target, Transport};
 
@@ -61,16 +62,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(report) => match serde_json::to_string(&report) {
-            Ok(line) => {
-                println!("{line}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail(&error.to_string()),
-        },
-        Err(error) => fail(&error.to_string()),
-    }
+    outcome::print("load", run(Arguments::parse()))
 }
 
 fn run(arguments: Arguments) -> Result<Report, BenchError> {
@@ -105,11 +97,6 @@ fn run(arguments: Arguments) -> Result<Report, BenchError> {
 fn seconds(value: f64) -> Result<Duration, BenchError> {
     Duration::try_from_secs_f64(value)
         .map_err(|error| BenchError::Argument(format!("{value} seconds: {error}")))
-}
-
-fn fail(problem: &str) -> ExitCode {
-    eprintln!("load: {problem}");
-    ExitCode::FAILURE
 }
 
 const LEAST_WINDOW: u32 = 8;

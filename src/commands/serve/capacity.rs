@@ -2,7 +2,7 @@
 
 use slog::{Logger, info, o, warn};
 
-use crate::config::{Resolved, by_socket, is_stream};
+use crate::config::{Resolved, by_socket};
 use crate::machine;
 
 pub(super) fn raise_limits(log: &Logger, resolved: &Resolved) {
@@ -26,7 +26,7 @@ pub(super) fn raise_limits(log: &Logger, resolved: &Resolved) {
 }
 
 fn has_streams(resolved: &Resolved) -> bool {
-    resolved.listen.iter().any(|listener| is_stream(listener.protocol))
+    resolved.listen.iter().any(|listener| listener.protocol.is_stream())
 }
 
 /// How many allocations there can be at once.
