@@ -12,6 +12,7 @@ pub mod config;
 pub mod connection_broker;
 pub mod counters;
 pub mod listener;
+mod paced;
 pub mod peer_connection;
 mod places;
 pub mod port_allocator;

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::sync::oneshot;
 
 use crate::allocation::ConnectionReport;
+use crate::paced::Paced;
 use crate::session::SessionId;
 use crate::usage::{Traffic, Usage};
 
@@ -116,7 +117,8 @@ async fn copy(
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     peer: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> io::Result<()> {
-    copy_bidirectional_with_sizes(client, peer, BUFFER, BUFFER).await.map(|_| ())
+    let (mut client, mut peer) = (Paced::new(client), Paced::new(peer));
+    copy_bidirectional_with_sizes(&mut client, &mut peer, BUFFER, BUFFER).await.map(|_| ())
 }
 
 /// Counts what a connection carries, and tells its allocation: in passing, and at the end by Drop.
@@ -229,3 +231,24 @@ const BUFFER: usize = 16 << 10;
 
 /// Reads and writes between two words to the allocation.
 const REPORT_EVERY: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::task::coop::unconstrained;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn copying_from_where_there_is_always_more_lets_others_have_their_turn() {
+        // Neither end ever has to wait.
+        let mut client = tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
+        let mut peer = tokio::io::join(tokio::io::repeat(8), tokio::io::sink());
+        let mut copying = std::pin::pin!(unconstrained(copy(&mut client, &mut peer)));
+        for _ in 0..3 {
+            let is_waiting = poll_fn(|cx| Poll::Ready(copying.as_mut().poll(cx).is_pending()));
+            assert!(is_waiting.await);
+        }
+    }
+}

@@ -1,8 +1,9 @@
 //! One connection from its first byte to its last.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use super::rewound::Rewound;
 use super::shared::Shared;
 use super::sniff::{Spoken, sniff};
 use crate::clock;
+use crate::paced::Paced;
 use crate::socket::caps::{Connected, Unproved};
 
 /// A connection that was accepted and admitted.
@@ -49,15 +51,17 @@ struct Opening {
 
 /// What messages travel on.
 enum Opened {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<Rewound<TcpStream>>>),
+    Plain(Paced<TcpStream>),
+    Tls(Box<TlsStream<Rewound<Paced<TcpStream>>>>),
 }
 
 impl Connection {
     /// Serves the client to the end. A panic ends this connection and no other.
     pub(super) async fn serve(self) {
         let (shared, from) = (self.shared.clone(), self.from);
-        if AssertUnwindSafe(self.run()).catch_unwind().await.is_err() {
+        let mut run = pin!(AssertUnwindSafe(self.run()).catch_unwind());
+        let ended = poll_fn(|cx| shared.take_turn(cx, |cx| run.as_mut().poll(cx))).await;
+        if ended.is_err() {
             error!(shared.terms.log, "connection panicked and is closed";
                 "listener" => %shared.local);
             shared.note_end(from, &Ended::Refused(DropReason::ConnectionPanicked));
@@ -86,12 +90,13 @@ impl Connection {
 
 /// PROXY header, first bytes and TLS handshake.
 async fn open(
-    mut stream: TcpStream,
+    stream: TcpStream,
     from: SocketAddr,
     unproved: Unproved,
     shared: &Shared,
 ) -> Result<(Opened, Opening), Ended> {
     let (client, server) = (from, stream.local_addr()?);
+    let mut stream = Paced::new(stream);
     let mut opening = Opening { client, server, unproved, early: BytesMut::new() };
     if shared.terms.proxy.is_some() {
         opening = unwrap_proxy(&mut stream, opening, shared).await?;
@@ -114,7 +119,7 @@ async fn open(
 
 /// Reads the PROXY header, which names the client.
 async fn unwrap_proxy(
-    stream: &mut TcpStream,
+    stream: &mut Paced<TcpStream>,
     mut opening: Opening,
     shared: &Shared,
 ) -> Result<Opening, Ended> {
@@ -149,15 +154,16 @@ async fn first_bytes<S: AsyncRead + Unpin>(
 }
 
 async fn shake_hands(
-    stream: Rewound<TcpStream>,
+    stream: Rewound<Paced<TcpStream>>,
     shared: &Shared,
-) -> Result<TlsStream<Rewound<TcpStream>>, Ended> {
+) -> Result<TlsStream<Rewound<Paced<TcpStream>>>, Ended> {
     let terms = shared.tls().ok_or(Ended::Refused(DropReason::TlsNotServed))?;
     let fault = |error: std::io::Error| Ended::Faulty(DropReason::TlsFailed, error.to_string());
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(fault)?;
     let limit = |connection: &mut tokio_rustls::rustls::ServerConnection| {
         connection.set_buffer_limit(Some(TLS_BUFFER));
     };
+    shared.spend_turns(TURNS_OF_A_HANDSHAKE);
     hello.into_stream_with(terms, limit).await.map_err(fault)
 }
 
@@ -206,6 +212,10 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         }
     }
 }
+
+/// Signing and agreeing on a key take some 0.3 ms, in which a connection reads and hands on dozens
+/// of messages.
+const TURNS_OF_A_HANDSHAKE: usize = 8;
 
 /// Bytes that wait within TLS for the kernel: two records. What waits before that can make room.
 const TLS_BUFFER: usize = 32 << 10;

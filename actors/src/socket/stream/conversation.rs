@@ -14,10 +14,12 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::ended::Ended;
 use super::frames::Frames;
+use super::inbox::Place;
 use super::link::Link;
 use super::shared::Shared;
 use crate::clock;
 use crate::peer_connection::PeerConnection;
+use crate::socket::BATCH;
 use crate::socket::caps::Unproved;
 
 /// A connection while it carries messages.
@@ -26,6 +28,8 @@ pub(super) struct Conversation<'a, S> {
     link: &'a Link,
     shared: &'a Shared,
     intake: Intake,
+    /// Its place in the line of those that have something for the listener.
+    place: Place<'a>,
     /// Its place among those that have proved nothing, while it is one of them.
     unproved: Option<Unproved>,
     /// Since when the client has taken nothing of what waits for it.
@@ -57,6 +61,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             link,
             shared,
             intake: Intake { frames: Frames::new(early), unproved_since: since, frame_since: None },
+            place: Place::new(&shared.inbox),
             unproved: Some(unproved),
             stalled_since: None,
             unflushed: false,
@@ -87,6 +92,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         }
         self.see_whether_proved(now)?;
         if self.link.is_joining() {
+            self.place.leave();
             if written.is_ready() {
                 return Ok(self.link.take_peer());
             }
@@ -150,26 +156,32 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         Ok(())
     }
 
-    /// Reads messages as long as there is room for them, within a bound.
+    /// Reads messages when that is its turn, within a bound.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
+        if !self.place.begin_turn(cx.waker()) {
+            // It is not the client that is slow.
+            self.intake.frame_since = None;
+            return Ok(());
+        }
+        let more = self.read_one_turn(cx, now)?;
+        self.place.end_turn(more.then(|| cx.waker()));
+        Ok(())
+    }
+
+    /// True when there may be more than one turn takes, or the inbox.
+    fn read_one_turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Ended> {
         let Conversation { stream, link, shared, intake, .. } = self;
-        let mut bound = READ_AT_ONE_WAKE;
-        let mut room = intake.take(&[], shared, link, now)?;
-        while room && bound > 0 {
+        let mut turn = Turn { messages: BATCH, bytes: BYTES_IN_ONE_TURN };
+        let mut room = intake.take(&[], &mut turn, shared, link, now)?;
+        while room && turn.bytes > 0 {
             let read = shared.poll_read(*stream, cx, |bytes| {
-                bound = bound.saturating_sub(bytes.len());
-                intake.take(bytes, shared, link, now)
+                turn.bytes = turn.bytes.saturating_sub(bytes.len());
+                intake.take(bytes, &mut turn, shared, link, now)
             });
-            let Poll::Ready(read) = read else { return Ok(()) };
+            let Poll::Ready(read) = read else { return Ok(false) };
             room = read??;
         }
-        if room {
-            // The other connections have their turn first.
-            cx.waker().wake_by_ref();
-        } else {
-            shared.inbox.borrow_mut().wait(cx.waker());
-        }
-        Ok(())
+        Ok(true)
     }
 
     /// The deadline that comes next, and what passing it means.
@@ -210,6 +222,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 }
 
+/// What is left of a connection's turn.
+struct Turn {
+    messages: usize,
+    bytes: usize,
+}
+
 /// Where messages go, and how long they take.
 struct Intake {
     frames: Frames,
@@ -220,17 +238,21 @@ struct Intake {
 }
 
 impl Intake {
-    /// Delivers the messages that `bytes` completes; false when there is no room for all.
+    /// Delivers the messages that `bytes` completes; false when there is no room for all, in the
+    /// inbox or in this turn.
     fn take(
         &mut self,
         bytes: &[u8],
+        turn: &mut Turn,
         shared: &Shared,
         link: &Link,
         now: Instant,
     ) -> Result<bool, Ended> {
         let (mut any, mut request) = (false, false);
         let fed = self.frames.feed(bytes, |message| {
-            let taken = shared.inbox.borrow_mut().push(link.five_tuple, message);
+            let taken =
+                turn.messages > 0 && shared.inbox.borrow_mut().push(link.five_tuple, message);
+            turn.messages -= usize::from(taken);
             any |= taken;
             request |= taken && is_request(message);
             taken
@@ -255,7 +277,7 @@ fn is_request(message: &[u8]) -> bool {
 }
 
 /// Bytes read from one connection before the others have their turn.
-const READ_AT_ONE_WAKE: usize = 64 << 10;
+const BYTES_IN_ONE_TURN: usize = 64 << 10;
 
 /// How long a client may take nothing of what waits for it.
 const STALL_MAX: Duration = Duration::from_secs(60);

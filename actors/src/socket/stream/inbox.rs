@@ -1,6 +1,7 @@
 //! The messages of all connections of a listener, on their way to it.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
 use sterna_proto::address::FiveTuple;
@@ -8,14 +9,16 @@ use sterna_proto::address::FiveTuple;
 use crate::socket::ReceiveBatch;
 
 /// Whole messages in the order in which they came, and among them the ends of connections. When it
-/// is full, the connections wait, and so in the end do their clients.
+/// is full, the connections wait in line, and so in the end do their clients.
 #[derive(Default)]
 pub(super) struct Inbox {
     entries: VecDeque<Entry>,
     /// The messages of the entries, one behind the other.
     bytes: Vec<u8>,
     messages: usize,
-    waiting: Vec<Waker>,
+    /// Connections that wait for a turn, by their places. The first is woken while there is room.
+    line: BTreeMap<u64, Waker>,
+    places_given: u64,
 }
 
 enum Entry {
@@ -33,11 +36,6 @@ impl Inbox {
         self.messages += 1;
         self.entries.push_back(Entry::Message { from, length: message.len() });
         true
-    }
-
-    /// Wakes the one behind `waker` when there is room again.
-    pub(super) fn wait(&mut self, waker: &Waker) {
-        self.waiting.push(waker.clone());
     }
 
     /// Says that the connection of this client has ended: there is one word for each connection,
@@ -60,9 +58,7 @@ impl Inbox {
             self.entries.pop_front();
         }
         self.bytes.drain(..start);
-        if start > 0 {
-            self.waiting.drain(..).for_each(Waker::wake);
-        }
+        self.call_first();
         !batch.is_empty() || !self.entries.is_empty()
     }
 
@@ -76,6 +72,81 @@ impl Inbox {
             Some(Entry::Message { .. }) | None => None,
         }
     }
+
+    /// Whether any message fits.
+    fn has_room(&self) -> bool {
+        self.messages < MESSAGES_MAX && self.bytes.len() + MESSAGE_MAX <= BYTES_MAX
+    }
+
+    fn call_first(&self) {
+        if self.has_room()
+            && let Some(waker) = self.line.values().next()
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// A connection's place in the line for turns. Whoever has had a turn and wants another stands
+/// behind all others, so that no client keeps them from being heard, however much it sends.
+pub(super) struct Place<'a> {
+    inbox: &'a RefCell<Inbox>,
+    number: Option<u64>,
+}
+
+impl Place<'_> {
+    /// No place yet: a connection comes to the line when it has to wait.
+    pub(super) fn new(inbox: &RefCell<Inbox>) -> Place<'_> {
+        Place { inbox, number: None }
+    }
+
+    /// Whether this connection may deliver messages: there is room, and nobody waits before it. If
+    /// not, it is woken when its turn comes.
+    pub(super) fn begin_turn(&mut self, waker: &Waker) -> bool {
+        let mut inbox = self.inbox.borrow_mut();
+        let first = inbox.line.keys().next().copied();
+        if inbox.has_room() && (first.is_none() || first == self.number) {
+            return true;
+        }
+        self.stand(&mut inbox, waker);
+        false
+    }
+
+    /// The turn is over; who has `more` to deliver leaves its waker for the next one.
+    pub(super) fn end_turn(&mut self, more: Option<&Waker>) {
+        self.leave();
+        let Some(waker) = more else { return };
+        let mut inbox = self.inbox.borrow_mut();
+        if inbox.line.is_empty() && inbox.has_room() {
+            waker.wake_by_ref();
+        } else {
+            self.stand(&mut inbox, waker);
+        }
+    }
+
+    /// Leaves the line, and lets the next one come.
+    pub(super) fn leave(&mut self) {
+        if let Some(number) = self.number.take() {
+            let mut inbox = self.inbox.borrow_mut();
+            inbox.line.remove(&number);
+            inbox.call_first();
+        }
+    }
+
+    fn stand(&mut self, inbox: &mut Inbox, waker: &Waker) {
+        let number = *self.number.get_or_insert_with(|| {
+            inbox.places_given += 1;
+            inbox.places_given
+        });
+        let own = inbox.line.entry(number).or_insert_with(|| waker.clone());
+        own.clone_from(waker);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 /// Messages that wait at most: four batches, which is what the listener takes at one wake.
@@ -83,6 +154,9 @@ const MESSAGES_MAX: usize = 256;
 
 /// Bytes that wait at most, some of the largest messages or four batches of ordinary ones.
 const BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of the largest message: what the length of a STUN header can say, and that header.
+const MESSAGE_MAX: usize = 20 + 0xFFFC;
 
 #[cfg(test)]
 mod tests {
@@ -140,23 +214,66 @@ mod tests {
         assert_eq!(vec![(1, b"of the newer".to_vec())], drained(&mut inbox, &mut batch));
     }
 
-    #[test]
-    fn full_inbox_wakes_those_who_wait_once_there_is_room() {
-        struct Count(AtomicUsize);
-        impl Wake for Count {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        let (mut inbox, mut batch) = (Inbox::default(), ReceiveBatch::new());
-        let woken = Arc::new(Count(AtomicUsize::new(0)));
-        let pushed = (0..1000).take_while(|_| inbox.push(client(1), b"message")).count();
-        assert_eq!(MESSAGES_MAX, pushed);
-        inbox.wait(&woken.clone().into());
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
 
-        assert_eq!(BATCH, drained(&mut inbox, &mut batch).len());
-        assert_eq!(1, woken.0.load(Ordering::Relaxed));
-        assert_eq!(BATCH, (0..1000).take_while(|_| inbox.push(client(1), b"message")).count());
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Count {
+        fn take(&self) -> usize {
+            self.0.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    fn fill(inbox: &RefCell<Inbox>) -> usize {
+        (0..1000).take_while(|_| inbox.borrow_mut().push(client(1), b"message")).count()
+    }
+
+    #[test]
+    fn room_is_given_in_the_order_of_the_line() {
+        let (inbox, mut batch) = (RefCell::new(Inbox::default()), ReceiveBatch::new());
+        let counts: [Arc<Count>; 3] = Default::default();
+        let wakers = counts.clone().map(Waker::from);
+        let mut places = [(); 3].map(|()| Place::new(&inbox));
+        assert!(places[0].begin_turn(&wakers[0]));
+        assert_eq!(MESSAGES_MAX, fill(&inbox));
+        places[0].end_turn(Some(&wakers[0]));
+        assert!(!places[1].begin_turn(&wakers[1]));
+        assert!(!places[2].begin_turn(&wakers[2]));
+
+        // Whoever has come later waits although there is room: it is for the first.
+        assert_eq!(BATCH, drained(&mut inbox.borrow_mut(), &mut batch).len());
+        assert_eq!([1, 0, 0], counts.each_ref().map(|count| count.take()));
+        assert!(!places[1].begin_turn(&wakers[1]));
+        assert!(places[0].begin_turn(&wakers[0]));
+        places[0].end_turn(Some(&wakers[0]));
+        assert_eq!([0, 1, 0], counts.each_ref().map(|count| count.take()));
+        // One that leaves the line, for whatever reason, makes way.
+        places[1].leave();
+        assert_eq!([0, 0, 1], counts.each_ref().map(|count| count.take()));
+        assert!(places[2].begin_turn(&wakers[2]));
+        assert_eq!(BATCH, fill(&inbox));
+        places[2].end_turn(None);
+        assert_eq!([0, 0, 0], counts.each_ref().map(|count| count.take()));
+        drained(&mut inbox.borrow_mut(), &mut batch);
+        assert_eq!([1, 0, 0], counts.each_ref().map(|count| count.take()));
+    }
+
+    #[test]
+    fn who_is_alone_and_has_more_goes_on_at_once() {
+        let inbox = RefCell::new(Inbox::default());
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let mut place = Place::new(&inbox);
+        assert!(place.begin_turn(&waker));
+        place.end_turn(Some(&waker));
+        assert_eq!(1, count.take());
+        assert!(inbox.borrow().line.is_empty());
     }
 
     #[test]

@@ -102,6 +102,26 @@ impl StreamListenSocket {
         self.connections.push(Box::pin(connection.serve()));
     }
 
+    /// Gives connections turns, first come, first served.
+    ///
+    /// Without tokio's budget for a task: connections share the listener's, a TLS record takes
+    /// several reads of it, and whom it turns away is woken last in, first out, behind those that
+    /// came since. A client could wait for a second while others were served again and again.
+    fn serve_connections(&mut self, turns: usize, cx: &mut Context<'_>) {
+        let StreamListenSocket { connections, shared, .. } = self;
+        shared.turns.set(turns);
+        let mut serve = unconstrained(poll_fn(|cx| {
+            while let Poll::Ready(Some(())) = connections.poll_next_unpin(cx) {
+                if shared.turns.get() == 0 {
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+            }
+            Poll::Ready(())
+        }));
+        let _ready = Pin::new(&mut serve).poll(cx);
+    }
+
     pub(super) fn note_accept_error(&mut self, error: &io::Error) {
         self.shared.count(DropReason::AcceptFailed);
         // Linux passes on what was pending on the connection; the next one may be well (accept(2)).
@@ -142,7 +162,7 @@ impl ListenSocket for StreamListenSocket {
     ) -> Poll<io::Result<usize>> {
         batch.clear();
         self.accept(cx);
-        while let Poll::Ready(Some(())) = self.connections.poll_next_unpin(cx) {}
+        self.serve_connections(TURNS_AT_ONCE, cx);
         if self.shared.inbox.borrow_mut().drain_into(batch) {
             Poll::Ready(Ok(batch.len()))
         } else {
@@ -180,20 +200,18 @@ impl Drop for StreamListenSocket {
         }
         self.shared.stopping.set(true);
         self.shared.links.wake_all();
-        let connections = &mut self.connections;
-        let mut flush = unconstrained(poll_fn(|cx| {
-            while let Poll::Ready(Some(())) = connections.poll_next_unpin(cx) {}
-            Poll::Ready(())
-        }));
         let mut cx = Context::from_waker(Waker::noop());
         // A runtime that is being torn down may refuse its timers by a panic, and this may run
         // while another one unwinds.
-        let _ = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut flush).poll(&mut cx).is_ready()));
+        let _ = catch_unwind(AssertUnwindSafe(|| self.serve_connections(usize::MAX, &mut cx)));
     }
 }
 
 /// Connections accepted before those that are there have their turn.
 const ACCEPTS_AT_ONCE: usize = 32;
+
+/// Turns of connections before the listener takes what they have delivered.
+const TURNS_AT_ONCE: usize = 64;
 
 /// How long nothing is accepted after the system had no room for a connection.
 const PAUSE: Duration = Duration::from_millis(100);

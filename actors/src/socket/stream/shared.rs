@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) inbox: RefCell<Inbox>,
     pub(super) links: Links,
     pub(super) stopping: Cell<bool>,
+    /// How many turns connections may still take before their listener has its own.
+    pub(super) turns: Cell<usize>,
     /// Where every connection reads to: an idle one holds no room of its own.
     room: RefCell<Box<[u8]>>,
     drops: RefCell<DropCounters>,
@@ -70,10 +72,32 @@ impl Shared {
             inbox: RefCell::default(),
             links: Links::default(),
             stopping: Cell::new(false),
+            turns: Cell::new(0),
             room: RefCell::new(vec![0; READ_AT_ONCE].into_boxed_slice()),
             drops: RefCell::default(),
             told: Cell::new(Told { since: clock::now(), lines: 0 }),
         }
+    }
+
+    /// Polls a connection, which takes a turn. When that was the last one, it wakes itself: a
+    /// [`FuturesUnordered`](futures_util::stream::FuturesUnordered) polls nobody else once two of
+    /// its futures have done so, and those that had no turn are the first of the next round.
+    pub(super) fn take_turn<T>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.spend_turns(1);
+        let polled = poll(cx);
+        if polled.is_pending() && self.turns.get() == 0 {
+            cx.waker().wake_by_ref();
+        }
+        polled
+    }
+
+    /// Says that what a connection does takes as long as this many turns.
+    pub(super) fn spend_turns(&self, turns: usize) {
+        self.turns.set(self.turns.get().saturating_sub(turns));
     }
 
     /// Reads what has come, once, and hands it to `take`.

@@ -1,17 +1,22 @@
 //! Connections in virtual time: their deadlines, what waits for whom, and how they end.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use slog::{Discard, Logger, o};
 use socket2::SockRef;
 use sterna_proto::address::{FiveTuple, TransportProtocol};
 use sterna_proto::drops::DropReason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::coop::poll_proceed;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::connection::Connection;
@@ -34,8 +39,8 @@ const ON_THE_WAY: usize = 4096;
 /// Bytes that may wait for a client.
 const BUFFER: usize = 8192;
 
-fn shared() -> Rc<Shared> {
-    let limits = Limits {
+fn limits() -> Limits {
+    Limits {
         sessions_per_listener: 10,
         permissions_per_allocation: 10,
         channels_per_allocation: 10,
@@ -45,10 +50,16 @@ fn shared() -> Rc<Shared> {
         unproved_connections_per_source: 2,
         connection_setup: SETUP,
         stream_buffer: BUFFER,
-    };
+    }
+}
+
+fn terms(limits: Limits) -> StreamTerms {
     let log = Logger::root(Discard, o!());
-    let terms = StreamTerms { limits, proxy: None, tls: None, log };
-    Rc::new(Shared::new(([192, 0, 2, 9], 3478).into(), terms))
+    StreamTerms { limits, proxy: None, tls: None, log }
+}
+
+fn shared() -> Rc<Shared> {
+    Rc::new(Shared::new(([192, 0, 2, 9], 3478).into(), terms(limits())))
 }
 
 fn five_tuple(port: u16) -> FiveTuple {
@@ -413,10 +424,14 @@ async fn connection_that_goes_over_is_bound_by_no_deadline_of_the_unproved() {
 
 /// A listening socket on loopback, and where it is.
 fn listening() -> (StreamListenSocket, std::net::SocketAddr) {
+    listening_for(limits())
+}
+
+fn listening_for(limits: Limits) -> (StreamListenSocket, std::net::SocketAddr) {
     let options = ListenOptions { share_port: false };
     let any = "127.0.0.1:0".parse().expect("an address");
     let socket = StreamListenSocket::bind(TransportProtocol::Tcp, any, options);
-    let socket = StreamListenSocket::watch(socket.expect("a port is free"), shared().terms.clone());
+    let socket = StreamListenSocket::watch(socket.expect("a port is free"), terms(limits));
     let socket = socket.expect("it can be watched");
     let address = socket.local();
     (socket, address)
@@ -445,6 +460,107 @@ async fn nothing_is_accepted_for_a_moment_when_the_system_has_no_room() {
     // What is wrong with one connection keeps nobody else waiting.
     socket.note_accept_error(&std::io::Error::from_raw_os_error(libc::ECONNABORTED));
     assert!(!socket.is_paused());
+}
+
+/// Connects clients to a listening socket that has room for all of them.
+fn connect_all(clients: usize) -> (StreamListenSocket, Vec<std::net::TcpStream>) {
+    let (socket, address) = listening_for(Limits {
+        connections_per_listener: clients,
+        unproved_connections_per_listener: clients,
+        unproved_connections_per_source: clients,
+        ..limits()
+    });
+    let connect = |_| std::net::TcpStream::connect(address).expect("it listens");
+    (socket, (0..clients).map(connect).collect())
+}
+
+/// Uses up what tokio lets a task do at once, but for this many steps.
+fn leave_of_the_budget(steps: usize, cx: &mut Context<'_>) {
+    for _ in steps..128 {
+        if let Poll::Ready(step) = poll_proceed(cx) {
+            step.made_progress();
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_clients_are_heard_however_little_their_task_may_do_at_once() {
+    const CLIENTS: usize = 20;
+    let (mut socket, mut clients) = connect_all(CLIENTS);
+    for client in &mut clients {
+        client.write_all(&stun(REQUEST)).expect("it is taken");
+    }
+    let port = |client: &std::net::TcpStream| client.local_addr().map(|own| own.port());
+    let ports: Vec<u16> = clients.iter().filter_map(|client| port(client).ok()).collect();
+    let mut heard = [0; CLIENTS];
+    let mut batch = ReceiveBatch::new();
+    while heard.iter().sum::<u32>() < 50 * CLIENTS as u32 {
+        let received = poll_fn(|cx| {
+            leave_of_the_budget(4, cx);
+            socket.poll_receive(cx, &mut batch)
+        });
+        received.await.expect("the socket is well");
+        for (from, _) in batch.iter() {
+            let client = ports.iter().position(|port| *port == from.from.port());
+            let client = client.expect("it is one of these");
+            heard[client] += 1;
+            // Who is answered has something to say again, before those who have waited longer.
+            clients[client].write_all(&stun(REQUEST)).expect("it is taken");
+        }
+        yield_now().await;
+    }
+    assert!(heard.iter().all(|times| (40..=60).contains(times)), "{heard:?}");
+}
+
+#[tokio::test]
+async fn client_that_sends_without_end_keeps_nobody_waiting() {
+    let (mut socket, mut clients) = connect_all(2);
+    let (mut greedy, mut modest) = (clients.remove(0), clients.remove(0));
+    greedy.set_nonblocking(true).expect("the kernel does that");
+    let messages = [0x40, 0, 0, 0].repeat(1 << 12);
+    // Whatever is too much stays away, at a boundary or not: the stream goes on where it was.
+    let mut at = 0;
+    let mut send_without_end = || {
+        while let Ok(sent) = greedy.write(&messages[at % 4..]) {
+            at += sent;
+        }
+    };
+    send_without_end();
+    assert_eq!(64, receive(&mut socket, Duration::from_secs(20)).await.len());
+    modest.write_all(&stun(REQUEST)).expect("it is taken");
+    for batches in 1.. {
+        send_without_end();
+        let heard = receive(&mut socket, Duration::from_secs(20)).await;
+        if heard.contains(&stun(REQUEST)) {
+            break;
+        }
+        assert!(batches < 10, "others have been heard so often");
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn round_of_turns_ends_and_the_next_goes_on_behind_it() {
+    let shared = shared();
+    let polled = RefCell::new(Vec::new());
+    let connection = |number: usize| {
+        let (shared, polled) = (&shared, &polled);
+        poll_fn(move |cx| {
+            shared.take_turn(cx, |_| {
+                polled.borrow_mut().push(number);
+                Poll::<()>::Pending
+            })
+        })
+    };
+    let mut connections: FuturesUnordered<_> = (0..20).map(connection).collect();
+    while polled.borrow().len() < 20 {
+        let before = polled.borrow().len();
+        shared.turns.set(5);
+        poll_fn(|cx| Poll::Ready(connections.poll_next_unpin(cx).is_pending())).await;
+        // The first one without a turn ends the round.
+        assert!((1..=6).contains(&(polled.borrow().len() - before)));
+    }
+    assert!(polled.borrow().iter().take(20).copied().eq(0..20), "{polled:?}");
 }
 
 #[tokio::test]
