@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code, reason = "the two batched system calls, see above")]
 
+mod accept;
 mod batch;
 mod caps;
 mod control;

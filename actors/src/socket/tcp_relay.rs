@@ -1,27 +1,22 @@
 //! TCP at a relayed transport address, behind the interfaces of [`crate::transport`].
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use sterna_proto::address::{PeerAddr, RelayedAddr};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{Sleep, sleep};
 
+use super::accept::Acceptor;
 use super::options::{self, RelayOptions};
 use crate::peer_connection::PeerStream;
 use crate::transport::{Connecting, RelayListener};
 
 /// Listens at a relayed transport address, and connects from it.
 pub(super) struct TcpRelayListener {
-    listener: TcpListener,
+    acceptor: Acceptor,
     local: RelayedAddr,
     options: RelayOptions,
-    /// Until when nothing is accepted because the kernel had nothing to accept it with.
-    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl TcpRelayListener {
@@ -31,10 +26,9 @@ impl TcpRelayListener {
     ) -> io::Result<TcpRelayListener> {
         let socket = options::relay_listener(address, options)?;
         Ok(TcpRelayListener {
-            listener: TcpListener::from_std(socket.into())?,
+            acceptor: Acceptor::new(TcpListener::from_std(socket.into())?),
             local: address,
             options: options.clone(),
-            pause: None,
         })
     }
 }
@@ -46,16 +40,12 @@ impl RelayListener for TcpRelayListener {
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<(PeerAddr, Box<dyn PeerStream>)> {
         loop {
-            if let Some(pause) = &mut self.pause {
-                std::task::ready!(pause.as_mut().poll(cx));
-                self.pause = None;
-            }
-            let accepted = std::task::ready!(self.listener.poll_accept(cx));
-            match accepted.and_then(|(stream, peer)| Ok((peer, unwatched(stream)?))) {
-                Ok((peer, stream)) => return Poll::Ready((PeerAddr(peer), stream)),
-                Err(error) if is_of_one_peer(&error) => {}
-                // No descriptor or no memory is left: the peers wait in the backlog for a while.
-                Err(_) => self.pause = Some(Box::pin(sleep(PAUSE))),
+            // Peers wait in the backlog while nothing can be accepted; what is wrong with one of
+            // them it will notice itself.
+            if let Ok((stream, peer)) = std::task::ready!(self.acceptor.poll_accept(cx))
+                && let Ok(stream) = unwatched(stream)
+            {
+                return Poll::Ready((PeerAddr(peer), stream));
             }
         }
     }
@@ -80,25 +70,3 @@ fn unwatched(stream: TcpStream) -> io::Result<Box<dyn PeerStream>> {
     stream.set_nodelay(true)?;
     Ok(Box::new(stream.into_std()?))
 }
-
-/// Whether the error says something about the connection and nothing about the listening socket;
-/// Linux hands on what the network said of it (accept(2)).
-fn is_of_one_peer(error: &io::Error) -> bool {
-    let of_one_peer = [
-        libc::ECONNABORTED,
-        libc::ECONNRESET,
-        libc::EPERM,
-        libc::ENETDOWN,
-        libc::EPROTO,
-        libc::ENOPROTOOPT,
-        libc::EHOSTDOWN,
-        libc::ENONET,
-        libc::EHOSTUNREACH,
-        libc::EOPNOTSUPP,
-        libc::ENETUNREACH,
-    ];
-    error.raw_os_error().is_some_and(|code| of_one_peer.contains(&code))
-}
-
-/// How long peers wait in the backlog while nothing can be accepted.
-const PAUSE: Duration = Duration::from_secs(1);

@@ -7,7 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
@@ -18,23 +17,21 @@ use sterna_proto::address::{FiveTuple, TransportProtocol};
 use sterna_proto::drops::DropReason;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::coop::unconstrained;
-use tokio::time::{Sleep, sleep};
 
 use super::connection::Connection;
 use super::ended::Ended;
 use super::shared::{Shared, StreamTerms};
 use crate::counters::DropCounters;
 use crate::socket::ReceiveBatch;
+use crate::socket::accept::{Acceptor, NotAccepted};
 use crate::socket::options::{self, BindError, ListenOptions};
 use crate::transport::{ClientTransport, ListenSocket, Sent};
 
 /// A TCP socket on which clients arrive, in plain TCP or TLS.
 pub struct StreamListenSocket {
-    listener: TcpListener,
+    acceptor: Acceptor,
     connections: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     shared: Rc<Shared>,
-    /// Nothing is accepted until this is over.
-    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl StreamListenSocket {
@@ -60,21 +57,15 @@ impl StreamListenSocket {
         let listener = TcpListener::from_std(socket.into())?;
         let shared = Rc::new(Shared::new(listener.local_addr()?, terms));
         let connections = FuturesUnordered::new();
-        Ok(StreamListenSocket { listener, connections, shared, pause: None })
+        Ok(StreamListenSocket { acceptor: Acceptor::new(listener), connections, shared })
     }
 
     fn accept(&mut self, cx: &mut Context<'_>) {
         for _ in 0..ACCEPTS_AT_ONCE {
-            if let Some(pause) = &mut self.pause {
-                if pause.as_mut().poll(cx).is_pending() {
-                    return;
-                }
-                self.pause = None;
-            }
-            match self.listener.poll_accept(cx) {
+            match self.acceptor.poll_accept(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok((stream, from))) => self.admit(stream, from),
-                Poll::Ready(Err(error)) => self.note_accept_error(&error),
+                Poll::Ready(Err(failed)) => self.note_not_accepted(&failed),
             }
         }
         // More may wait; those that came have their turn first.
@@ -122,22 +113,20 @@ impl StreamListenSocket {
         let _ready = Pin::new(&mut serve).poll(cx);
     }
 
-    pub(super) fn note_accept_error(&mut self, error: &io::Error) {
+    fn note_not_accepted(&mut self, failed: &NotAccepted) {
         self.shared.count(DropReason::AcceptFailed);
-        // Linux passes on what was pending on the connection; the next one may be well (accept(2)).
-        let of_the_connection =
-            error.raw_os_error().is_some_and(|code| CONNECTION_ERRORS.contains(&code));
-        if !of_the_connection {
-            self.shared.tell(format_args!("no connection can be accepted for a moment"), error);
-            self.pause = Some(Box::pin(sleep(PAUSE)));
+        if failed.is_pausing {
+            let what = format_args!("no connection can be accepted for a moment");
+            self.shared.tell(what, &failed.error);
         }
     }
 }
 
 #[cfg(test)]
 impl StreamListenSocket {
-    pub(super) fn is_paused(&self) -> bool {
-        self.pause.is_some()
+    /// Has the next accept(2) fail.
+    pub(super) fn inject(&mut self, code: i32) {
+        self.acceptor.injected.push_back(code);
     }
 
     pub(super) fn shared(&self) -> &Rc<Shared> {
@@ -145,8 +134,9 @@ impl StreamListenSocket {
     }
 
     /// The next connection, which nobody serves.
-    pub(super) async fn accept_one(&self) -> TcpStream {
-        self.listener.accept().await.expect("a connection can be accepted").0
+    pub(super) async fn accept_one(&mut self) -> TcpStream {
+        let accepted = poll_fn(|cx| self.acceptor.poll_accept(cx)).await;
+        accepted.expect("a connection can be accepted").0
     }
 }
 
@@ -212,19 +202,3 @@ const ACCEPTS_AT_ONCE: usize = 32;
 
 /// Turns of connections before the listener takes what they have delivered.
 const TURNS_AT_ONCE: usize = 64;
-
-/// How long nothing is accepted after the system had no room for a connection.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// What accept(2) says of the connection and not of the socket.
-const CONNECTION_ERRORS: [i32; 9] = [
-    libc::ECONNABORTED,
-    libc::ENETDOWN,
-    libc::EPROTO,
-    libc::ENOPROTOOPT,
-    libc::EHOSTDOWN,
-    libc::ENONET,
-    libc::EHOSTUNREACH,
-    libc::EOPNOTSUPP,
-    libc::ENETUNREACH,
-];

@@ -452,14 +452,10 @@ async fn nothing_is_accepted_for_a_moment_when_the_system_has_no_room() {
     let mut client = std::net::TcpStream::connect(address).expect("it listens");
     client.write_all(&stun(REQUEST)).expect("it is taken");
     let began = clock::now();
-    socket.note_accept_error(&std::io::Error::from_raw_os_error(libc::EMFILE));
+    socket.inject(libc::EMFILE);
     assert_eq!(vec![stun(REQUEST)], receive(&mut socket, Duration::from_secs(20)).await);
     assert!(clock::now() - began >= Duration::from_millis(100));
     assert_eq!(1, socket.take_drops().get(DropReason::AcceptFailed));
-
-    // What is wrong with one connection keeps nobody else waiting.
-    socket.note_accept_error(&std::io::Error::from_raw_os_error(libc::ECONNABORTED));
-    assert!(!socket.is_paused());
 }
 
 /// Connects clients to a listening socket that has room for all of them.
@@ -565,7 +561,7 @@ async fn round_of_turns_ends_and_the_next_goes_on_behind_it() {
 
 #[tokio::test]
 async fn connections_have_the_options_of_their_listening_socket() {
-    let (socket, address) = listening();
+    let (mut socket, address) = listening();
     let _client = std::net::TcpStream::connect(address).expect("it listens");
     let accepted = socket.accept_one().await;
     let options = SockRef::from(&accepted);
@@ -579,9 +575,9 @@ async fn connections_have_the_options_of_their_listening_socket() {
 
 #[tokio::test]
 async fn panic_in_one_connection_ends_that_one() {
-    let (socket, address) = listening();
+    let (mut socket, address) = listening();
     let mut client = std::net::TcpStream::connect(address).expect("it listens");
-    let shared = socket.shared();
+    let shared = socket.shared().clone();
     let connection = Connection {
         stream: socket.accept_one().await,
         from: client.local_addr().expect("it is bound"),
