@@ -16,6 +16,7 @@ mod dtls;
 mod icmp;
 mod options;
 mod proxied;
+mod proxy;
 mod relay;
 mod stream;
 mod tcp_relay;

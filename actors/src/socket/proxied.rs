@@ -13,10 +13,10 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use ipnet::IpNet;
-use ppp::v2::{Addresses, Command, Header, Protocol};
 use sterna_proto::address::FiveTuple;
 use sterna_proto::drops::DropReason;
 
+use super::proxy::{self, Client};
 use super::{BATCH, ReceiveBatch, Received};
 use crate::counters::DropCounters;
 use crate::transport::{ClientTransport, Frame, ListenSocket, Sent};
@@ -61,11 +61,14 @@ impl ProxiedListenSocket {
             self.drops.count(DropReason::ProxyUntrusted);
             return None;
         }
-        let Some((client, length)) = read(datagram) else {
+        let header = proxy::read_of_datagram(datagram);
+        let from =
+            header.ok().and_then(|header| Some((client(header.client, proxy)?, header.length)));
+        let Some((from, length)) = from else {
             self.drops.count(DropReason::ProxyHeader);
             return None;
         };
-        received.from = client.unwrap_or(proxy);
+        received.from = from;
         let five_tuple = received.five_tuple(self.local);
         self.at_hand.push((five_tuple, proxy));
         if let Some(way) = self.ways.get(&five_tuple).and_then(Weak::upgrade)
@@ -172,66 +175,14 @@ fn through(proxy: SocketAddr, five_tuple: FiveTuple) -> FiveTuple {
     FiveTuple { client: proxy, ..five_tuple }
 }
 
-/// Reads the header of a datagram: the client that it names, or `None` for the sender itself, and
-/// its length.
-fn read(datagram: &[u8]) -> Option<(Option<SocketAddr>, usize)> {
-    let header = Header::try_from(datagram).ok()?;
-    let length = header.len();
-    // The proxy on its own behalf: a health check.
-    if header.command == Command::Local {
-        return Some((None, length));
+/// Who is answered for a header that `proxy` has sent; nobody where it does not say for whom.
+fn client(client: Client, proxy: SocketAddr) -> Option<SocketAddr> {
+    match client {
+        Client::Itself => Some(proxy),
+        Client::Named(client) => Some(client),
+        Client::Unknown => None,
     }
-    let client = match header.addresses {
-        Addresses::IPv4(v4) => SocketAddr::from((v4.source_address, v4.source_port)),
-        Addresses::IPv6(v6) => SocketAddr::from((v6.source_address, v6.source_port)),
-        Addresses::Unspecified | Addresses::Unix(_) => return None,
-    };
-    (header.protocol == Protocol::Datagram).then_some((Some(client), length))
 }
 
 /// Room for this many ways stays, however few there are.
 const WAYS_KEPT: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const V4: &[u8] =
-        b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0C\xC0\0\x02\x01\xC6\x33\x64\x01\x13\x88\x0D\x96";
-
-    #[test]
-    fn header_names_the_client() {
-        let mut datagram = V4.to_vec();
-        datagram.extend_from_slice(b"message");
-        let client = "192.0.2.1:5000".parse().expect("an address");
-        assert_eq!(Some((Some(client), 28)), read(&datagram));
-    }
-
-    #[test]
-    fn header_of_a_health_check_names_nobody() {
-        assert_eq!(Some((None, 16)), read(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0message"));
-    }
-
-    #[test]
-    fn header_that_is_cut_off_at_any_place_is_none() {
-        for length in 0..V4.len() {
-            assert_eq!(None, read(&V4[..length]), "{length} bytes");
-        }
-    }
-
-    #[test]
-    fn header_of_a_stream_or_of_no_address_is_none() {
-        let with = |place: usize, value: u8| {
-            let mut header = V4.to_vec();
-            header[place] = value;
-            read(&header)
-        };
-        assert_eq!(None, with(13, 0x11), "TCP over IPv4");
-        assert_eq!(None, with(13, 0x02), "no family");
-        assert_eq!(None, with(13, 0x32), "a Unix socket, and too short for one");
-        assert_eq!(None, with(13, 0x22), "IPv6, and too short for it");
-        assert_eq!(None, with(12, 0x11), "version 1");
-        assert_eq!(None, with(12, 0x22), "an unknown command");
-        assert_eq!(None, with(0, 0x0A), "another prefix");
-    }
-}

@@ -22,13 +22,13 @@ use tokio_rustls::server::TlsStream;
 use super::conversation::{Conversation, GoesOver};
 use super::ended::Ended;
 use super::link::Entered;
-use super::proxy::{self, Client};
 use super::rewound::Rewound;
 use super::shared::Shared;
 use super::sniff::{Spoken, sniff};
 use crate::clock;
 use crate::paced::Paced;
 use crate::socket::caps::{Connected, Unproved};
+use crate::socket::proxy::{self, Client};
 
 /// A connection that was accepted and admitted.
 pub(super) struct Connection {
@@ -124,7 +124,7 @@ async fn unwrap_proxy(
     shared: &Shared,
 ) -> Result<Opening, Ended> {
     let header = loop {
-        let found = proxy::read_header(&opening.early);
+        let found = proxy::read_of_stream(&opening.early);
         match found.map_err(|fault| Ended::Faulty(DropReason::ProxyHeader, fault.to_string()))? {
             Some(header) => break header,
             None => shared.read_more(stream, &mut opening.early).await?,

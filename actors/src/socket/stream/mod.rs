@@ -14,7 +14,6 @@ mod inbox;
 mod link;
 mod listen;
 mod outbox;
-mod proxy;
 mod rewound;
 mod shared;
 mod sniff;

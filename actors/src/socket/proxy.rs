@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ppp::{v1, v2};
 
-/// A whole header at the beginning of a connection.
+/// A whole header at the beginning of a connection or a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) client: Client,
@@ -13,16 +13,18 @@ pub(super) struct Header {
     pub(super) length: usize,
 }
 
-/// Whom the connection is for.
+/// Whom the header speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Client {
-    /// The one that connects: a health check of the proxy, or a client it knows nothing of.
+    /// The proxy itself: a health check.
     Itself,
+    /// A client that the proxy knows nothing of.
+    Unknown,
     /// The one at this address.
     Named(SocketAddr),
 }
 
-/// What is wrong with a header. Nothing of the connection can be believed then.
+/// What is wrong with a header. Nothing of what comes with it can be believed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadHeader {
     /// The connection begins with something else.
@@ -31,8 +33,8 @@ pub(super) enum BadHeader {
     TooLong,
     /// It does not follow its own form.
     Malformed,
-    /// It is about datagrams or sockets of another kind.
-    NotTcp,
+    /// It is about sockets of another kind than the one on which it came.
+    OtherKind,
     /// No client has such an address.
     Impossible,
 }
@@ -43,21 +45,29 @@ impl fmt::Display for BadHeader {
             BadHeader::Missing => "there is none",
             BadHeader::TooLong => "it is too long",
             BadHeader::Malformed => "it is malformed",
-            BadHeader::NotTcp => "it is not about a TCP connection",
+            BadHeader::OtherKind => "it is not about a client of this transport",
             BadHeader::Impossible => "no client has the address in it",
         })
     }
 }
 
-/// The header that `early` begins with; `None` until it is whole.
-pub(super) fn read_header(early: &[u8]) -> Result<Option<Header>, BadHeader> {
+/// The header of a connection that begins with `early`; `None` until it is whole.
+pub(super) fn read_of_stream(early: &[u8]) -> Result<Option<Header>, BadHeader> {
     if begins(early, v2::PROTOCOL_PREFIX) {
-        read_v2(early)
+        read_v2(early, v2::Protocol::Stream)
     } else if begins(early, V1_PREFIX) {
         read_v1(early)
     } else {
         Err(BadHeader::Missing)
     }
+}
+
+/// The header that a whole datagram begins with. Only version 2 speaks for datagrams.
+pub(super) fn read_of_datagram(datagram: &[u8]) -> Result<Header, BadHeader> {
+    if !begins(datagram, v2::PROTOCOL_PREFIX) {
+        return Err(BadHeader::Missing);
+    }
+    read_v2(datagram, v2::Protocol::Datagram)?.ok_or(BadHeader::Malformed)
 }
 
 /// Whether `early` begins with `prefix`, as far as it has come.
@@ -74,14 +84,15 @@ fn read_v1(early: &[u8]) -> Result<Option<Header>, BadHeader> {
     let header = early.get(..length).unwrap_or_default();
     let header = v1::Header::try_from(header).map_err(|_| BadHeader::Malformed)?;
     let client = match header.addresses {
-        v1::Addresses::Unknown => Client::Itself,
+        v1::Addresses::Unknown => Client::Unknown,
         v1::Addresses::Tcp4(ends) => named(ends.source_address.into(), ends.source_port)?,
         v1::Addresses::Tcp6(ends) => named(ends.source_address.into(), ends.source_port)?,
     };
     Ok(Some(Header { client, length }))
 }
 
-fn read_v2(early: &[u8]) -> Result<Option<Header>, BadHeader> {
+/// Reads a header about clients that speak `protocol`.
+fn read_v2(early: &[u8], protocol: v2::Protocol) -> Result<Option<Header>, BadHeader> {
     let Some(&[high, low]) = early.get(V2_LENGTH_AT..).and_then(|rest| rest.first_chunk()) else {
         return Ok(None);
     };
@@ -92,13 +103,12 @@ fn read_v2(early: &[u8]) -> Result<Option<Header>, BadHeader> {
     let Some(header) = early.get(..length) else { return Ok(None) };
     let header = v2::Header::try_from(header).map_err(|_| BadHeader::Malformed)?;
     let client = match (header.command, header.addresses) {
-        (v2::Command::Local, _) | (v2::Command::Proxy, v2::Addresses::Unspecified) => {
-            Client::Itself
+        (v2::Command::Local, _) => Client::Itself,
+        (v2::Command::Proxy, v2::Addresses::Unspecified) => Client::Unknown,
+        (v2::Command::Proxy, _) if header.protocol != protocol => {
+            return Err(BadHeader::OtherKind);
         }
-        (v2::Command::Proxy, _) if header.protocol != v2::Protocol::Stream => {
-            return Err(BadHeader::NotTcp);
-        }
-        (v2::Command::Proxy, v2::Addresses::Unix(_)) => return Err(BadHeader::NotTcp),
+        (v2::Command::Proxy, v2::Addresses::Unix(_)) => return Err(BadHeader::OtherKind),
         (v2::Command::Proxy, v2::Addresses::IPv4(ends)) => {
             named(ends.source_address.into(), ends.source_port)?
         }
@@ -172,14 +182,14 @@ mod tests {
                 text("PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.9 50000 443\r\n"),
                 client("192.0.2.1:50000"),
             ),
-            (text("PROXY UNKNOWN\r\n"), Client::Itself),
-            (text("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n"), Client::Itself),
+            (text("PROXY UNKNOWN\r\n"), Client::Unknown),
+            (text("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n"), Client::Unknown),
             (v2(1, 0x11, &V4_ENDS), client("192.0.2.1:50000")),
             (v2(1, 0x11, &additions), client("192.0.2.1:50000")),
             (v2(1, 0x21, &v6_ends()), client("[2001:db8::1]:50000")),
             (v2(0, 0x00, &[]), Client::Itself),
             (v2(0, 0x11, &V4_ENDS), Client::Itself),
-            (v2(1, 0x00, &[]), Client::Itself),
+            (v2(1, 0x00, &[]), Client::Unknown),
         ]
     }
 
@@ -187,12 +197,12 @@ mod tests {
     fn header_names_the_client_at_every_split() {
         for (header, client) in good() {
             for split in 0..header.len() {
-                assert_eq!(Ok(None), read_header(&header[..split]), "{header:?} at {split}");
+                assert_eq!(Ok(None), read_of_stream(&header[..split]), "{header:?} at {split}");
             }
             let whole = Header { client, length: header.len() };
-            assert_eq!(Ok(Some(whole)), read_header(&header));
+            assert_eq!(Ok(Some(whole)), read_of_stream(&header));
             let with_more = [&header[..], b"\x16\x03\x01 and more\r\n"].concat();
-            assert_eq!(Ok(Some(whole)), read_header(&with_more));
+            assert_eq!(Ok(Some(whole)), read_of_stream(&with_more));
         }
     }
 
@@ -214,8 +224,8 @@ mod tests {
             (b"PROXY TCP4 192.0.2.1 192.0.2.9 0 443\r\n".to_vec(), BadHeader::Impossible),
             (b"PROXY TCP4 224.0.0.1 192.0.2.9 1 443\r\n".to_vec(), BadHeader::Impossible),
             ([b"PROXY ".as_slice(), &[b'a'; 101]].concat(), BadHeader::TooLong),
-            (v2(1, 0x12, &V4_ENDS), BadHeader::NotTcp),
-            (v2(1, 0x31, &[1; 216]), BadHeader::NotTcp),
+            (v2(1, 0x12, &V4_ENDS), BadHeader::OtherKind),
+            (v2(1, 0x31, &[1; 216]), BadHeader::OtherKind),
             (v2(1, 0x11, &V4_ENDS[..11]), BadHeader::Malformed),
             (v2(2, 0x11, &V4_ENDS), BadHeader::Malformed),
             (v2(1, 0x11, &[0; 521]), BadHeader::TooLong),
@@ -223,7 +233,47 @@ mod tests {
             (v2(1, 0x11, &no_port), BadHeader::Impossible),
             (v2(1, 0x11, &from_nowhere), BadHeader::Impossible),
         ] {
-            assert_eq!(Err(fault), read_header(&bytes), "{:?}", String::from_utf8_lossy(&bytes));
+            assert_eq!(Err(fault), read_of_stream(&bytes), "{:?}", String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    #[test]
+    fn header_of_a_datagram_names_the_client_of_datagrams() {
+        for (header, client) in [
+            (v2(1, 0x12, &V4_ENDS), client("192.0.2.1:50000")),
+            (v2(1, 0x22, &v6_ends()), client("[2001:db8::1]:50000")),
+            (v2(0, 0x00, &[]), Client::Itself),
+            (v2(1, 0x00, &[]), Client::Unknown),
+        ] {
+            let whole = Header { client, length: header.len() };
+            let datagram = [&header[..], b"message"].concat();
+            assert_eq!(Ok(whole), read_of_datagram(&datagram));
+            for length in 0..header.len() {
+                assert!(read_of_datagram(&header[..length]).is_err(), "{length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn forged_headers_of_datagrams_are_refused_with_their_fault() {
+        let mut wrong_version = v2(1, 0x12, &V4_ENDS);
+        wrong_version[12] = 0x11;
+        let mut wrong_prefix = v2(1, 0x12, &V4_ENDS);
+        wrong_prefix[0] = 0x0A;
+        let from_nowhere = [&[0, 0, 0, 0], &V4_ENDS[4..]].concat();
+        for (bytes, fault) in [
+            (b"PROXY UNKNOWN\r\n".to_vec(), BadHeader::Missing),
+            (v2(1, 0x11, &V4_ENDS), BadHeader::OtherKind),
+            (v2(1, 0x32, &[1; 216]), BadHeader::OtherKind),
+            (v2(1, 0x32, &V4_ENDS), BadHeader::Malformed),
+            (v2(1, 0x22, &V4_ENDS), BadHeader::Malformed),
+            (v2(2, 0x12, &V4_ENDS), BadHeader::Malformed),
+            (wrong_version, BadHeader::Malformed),
+            (wrong_prefix, BadHeader::Missing),
+            (v2(1, 0x12, &from_nowhere), BadHeader::Impossible),
+        ] {
+            let fault_found = read_of_datagram(&bytes).err();
+            assert_eq!(Some(fault), fault_found, "{:?}", String::from_utf8_lossy(&bytes));
         }
     }
 }
