@@ -1,7 +1,7 @@
 //! Clients over TCP and TLS: what they get is what clients over UDP get.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Shutdown, SocketAddr, UdpSocket};
 
 use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -113,6 +113,19 @@ fn what_was_said_before_the_end_is_heard() {
     call.client.say(Call::CHANNEL, b"last words");
     drop(call.client);
     assert_eq!((b"last words".to_vec(), relayed), peer.hear());
+}
+
+#[test]
+fn client_that_closes_its_own_side_still_gets_its_answers() {
+    let server = serve(stream_config(&certificate()));
+    let mut client = Client::over(Stream::to(server.v4()));
+    let bytes = client.signed(Method::ALLOCATE, raws(&[crate::kit::UDP]));
+    client.socket.write(&bytes);
+    client.socket.under().shutdown(Shutdown::Write).expect("there is a connection");
+
+    assert_eq!(1, client.answer_to(&bytes).relayed().len());
+    assert!(client.socket.is_closed(), "nothing more is due");
+    server.wait_for(|counters| counters.sessions == 0 && counters.allocations == 0);
 }
 
 /// Each byte comes alone, and many messages in one piece.

@@ -32,6 +32,8 @@ pub(super) struct Conversation<'a, S> {
     place: Place<'a>,
     /// Its place among those that have proved nothing, while it is one of them.
     unproved: Option<Unproved>,
+    /// Since when nothing comes from the client, which may still be listening.
+    ended_since: Option<Instant>,
     /// Since when the client has taken nothing of what waits for it.
     stalled_since: Option<Instant>,
     /// Something was written that may not have left the layer below.
@@ -63,6 +65,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             intake: Intake { frames: Frames::new(early), unproved_since: since, frame_since: None },
             place: Place::new(&shared.inbox),
             unproved: Some(unproved),
+            ended_since: None,
             stalled_since: None,
             unflushed: false,
             timer: None,
@@ -96,8 +99,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             if written.is_ready() {
                 return Ok(self.link.take_peer());
             }
-        } else {
+        } else if self.ended_since.is_none() {
             self.read(cx, now)?;
+        }
+        // Whoever has said all it wants to say may wait for what it has asked.
+        if self.ended_since.is_some() && written.is_ready() && !self.link.awaits_answer() {
+            return Err(Ended::ByClient);
         }
         self.keep_deadlines(cx, now)?;
         Ok(None)
@@ -178,20 +185,30 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 turn.bytes = turn.bytes.saturating_sub(bytes.len());
                 intake.take(bytes, &mut turn, shared, link, now)
             });
-            let Poll::Ready(read) = read else { return Ok(false) };
-            room = read??;
+            match read {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(Ended::ByClient)) => {
+                    self.ended_since = Some(now);
+                    // The rest of a message that has begun will not come.
+                    self.intake.frame_since = None;
+                    return Ok(false);
+                }
+                Poll::Ready(read) => room = read??,
+            }
         }
         Ok(true)
     }
 
     /// The deadline that comes next, and what passing it means.
-    fn deadline(&self) -> Option<(Instant, DropReason)> {
+    fn deadline(&self) -> Option<(Instant, Ended)> {
         let setup = self.shared.terms.limits.connection_setup;
         let unproved = self.unproved.as_ref().map(|_| self.intake.unproved_since);
+        let refused = Ended::Refused;
         [
-            unproved.map(|since| (since + setup, DropReason::SetupTimeout)),
-            self.intake.frame_since.map(|since| (since + setup, DropReason::SlowWriter)),
-            self.stalled_since.map(|since| (since + STALL_MAX, DropReason::SlowReader)),
+            unproved.map(|since| (since + setup, refused(DropReason::SetupTimeout))),
+            self.intake.frame_since.map(|since| (since + setup, refused(DropReason::SlowWriter))),
+            self.stalled_since.map(|since| (since + STALL_MAX, refused(DropReason::SlowReader))),
+            self.ended_since.map(|since| (since + ANSWERED_WITHIN, Ended::ByClient)),
         ]
         .into_iter()
         .flatten()
@@ -199,7 +216,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
     }
 
     fn keep_deadlines(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
-        let Some((at, reason)) = self.deadline() else {
+        let Some((at, ended)) = self.deadline() else {
             // The next message may need the timer again; a connection that stays idle does not.
             if self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
                 self.timer = None;
@@ -207,7 +224,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             return Ok(());
         };
         if at <= now {
-            return Err(Ended::Refused(reason));
+            return Err(ended);
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
         // One that fires too early is armed again: deadlines move with every message, and most of
@@ -248,20 +265,20 @@ impl Intake {
         link: &Link,
         now: Instant,
     ) -> Result<bool, Ended> {
-        let (mut any, mut request) = (false, false);
+        let (mut any, mut requests) = (false, 0);
         let fed = self.frames.feed(bytes, |message| {
             let taken =
                 turn.messages > 0 && shared.inbox.borrow_mut().push(link.five_tuple, message);
             turn.messages -= usize::from(taken);
             any |= taken;
-            request |= taken && is_request(message);
+            requests += u32::from(taken && is_request(message));
             taken
         });
         if any {
-            link.note_delivered();
+            link.note_delivered(requests);
             self.frame_since = None;
         }
-        if request {
+        if requests > 0 {
             self.unproved_since = now;
         }
         let room = fed.map_err(|_| Ended::Refused(DropReason::BadFraming))?;
@@ -278,6 +295,9 @@ fn is_request(message: &[u8]) -> bool {
 
 /// Bytes read from one connection before the others have their turn.
 const BYTES_IN_ONE_TURN: usize = 64 << 10;
+
+/// How long a client that sends nothing more may wait for an answer: some questions get none.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a client may take nothing of what waits for it.
 const STALL_MAX: Duration = Duration::from_secs(60);

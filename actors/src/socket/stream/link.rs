@@ -6,12 +6,13 @@ use std::task::Waker;
 
 use sterna_proto::address::FiveTuple;
 use sterna_proto::drops::DropReason;
+use sterna_proto::stun::{Class, peek_class};
 
 use super::ended::Ended;
 use super::outbox::Outbox;
 use super::shared::Shared;
 use crate::peer_connection::PeerConnection;
-use crate::transport::{ClientTransport, Frame, Sent};
+use crate::transport::{ClientTransport, Frame, FrameKind, Sent};
 
 /// One connection as its client's transport sees it. The connection's future looks at it whenever
 /// it is woken.
@@ -23,6 +24,8 @@ pub(super) struct Link {
     transports: Cell<usize>,
     /// The listener has got a message of this connection and will be told of its end.
     delivered: Cell<bool>,
+    /// Requests the listener has got, less the answers to them.
+    unanswered: Cell<u32>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -47,6 +50,8 @@ impl Link {
         if !matches!(*self.order.borrow(), Order::Converse) {
             return failed;
         }
+        let answers = frames.iter().filter(|frame| is_answer(frame)).count() as u32;
+        self.unanswered.set(self.unanswered.get().saturating_sub(answers));
         let pushed = self.outbox.borrow_mut().push(frames);
         let sent = pushed.unwrap_or_else(|_| {
             self.order.replace(Order::Close(DropReason::SlowReader));
@@ -118,10 +123,21 @@ impl Link {
         self.transports.get() > 0 || self.is_joining()
     }
 
-    /// The listener gets a message of this connection.
-    pub(super) fn note_delivered(&self) {
+    /// The listener gets messages of this connection, so many requests among them.
+    pub(super) fn note_delivered(&self, requests: u32) {
         self.delivered.set(true);
+        self.unanswered.set(self.unanswered.get().saturating_add(requests));
     }
+
+    /// Whether an answer may be due that has not come to the outbox.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.unanswered.get() > 0
+    }
+}
+
+fn is_answer(frame: &Frame<'_>) -> bool {
+    frame.kind == FrameKind::Control
+        && matches!(peek_class(frame.bytes), Some(Class::Success | Class::Error))
 }
 
 /// The connections of a listener, by 5-tuple.
@@ -156,6 +172,7 @@ impl Entered {
             order: RefCell::new(Order::Converse),
             transports: Cell::new(0),
             delivered: Cell::new(false),
+            unanswered: Cell::new(0),
             waker: RefCell::new(None),
         });
         let older = shared.links.0.borrow_mut().insert(five_tuple, link.clone());

@@ -368,6 +368,55 @@ async fn listener_is_told_of_the_end_behind_the_last_message() {
     assert_eq!(Some(five_tuple(1)), shared.inbox.borrow_mut().take_left());
 }
 
+#[tokio::test(start_paused = true)]
+async fn client_that_has_said_all_still_gets_the_answers_that_are_due() {
+    let shared = shared();
+    let (mut client, served) = connect(&shared, 1);
+    let mut served = std::pin::pin!(served);
+    let script = async {
+        sleep(Duration::from_millis(1)).await;
+        let transport = shared.transport(five_tuple(1));
+        client.write_all(&stun(REQUEST).repeat(2)).await.expect("it is taken");
+        client.shutdown().await.expect("its own side can be closed");
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(2, heard(&shared).len());
+        transport.send(&[Frame::control(&stun(0x0101))]);
+        // The answer to one of them is not that to the other.
+        sleep(Duration::from_millis(100)).await;
+        transport
+    };
+    let transport = beside(&mut served, script).await;
+    assert_eq!(1, transport.send(&[Frame::control(&stun(0x0111))]).packets);
+    let ((outcome, _), began) = (served.await, clock::now());
+    assert!(matches!(outcome, Err(Ended::ByClient)));
+    assert_eq!(began, clock::now(), "nothing more is due");
+    let mut answers = [0; 40];
+    client.read_exact(&mut answers).await.expect("both have come");
+    assert_eq!([stun(0x0101), stun(0x0111)].concat(), answers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_has_said_all_does_not_wait_long_for_what_may_never_come() {
+    let shared = shared();
+    let (mut client, served) = connect(&shared, 1);
+    client.write_all(&stun(REQUEST)).await.expect("it is taken");
+    client.shutdown().await.expect("its own side can be closed");
+    let began = clock::now();
+    assert!(matches!(served.await.0, Err(Ended::ByClient)));
+    assert_eq!(Duration::from_secs(1), clock::now() - began);
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_has_asked_nothing_is_gone_when_it_says_so() {
+    let shared = shared();
+    let (mut client, served) = connect(&shared, 1);
+    client.write_all(&stun(INDICATION)).await.expect("it is taken");
+    client.shutdown().await.expect("its own side can be closed");
+    let began = clock::now();
+    assert!(matches!(served.await.0, Err(Ended::ByClient)));
+    assert_eq!(began, clock::now());
+}
+
 /// A TCP connection, as far as a peer's is of interest here.
 fn peer_connection() -> PeerConnection {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
