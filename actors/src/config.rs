@@ -130,6 +130,9 @@ pub struct Limits {
     pub permissions_per_allocation: usize,
     /// Channels of one allocation; a further one is answered 508.
     pub channels_per_allocation: usize,
+    /// TCP connections of one allocation with its peers (RFC 6062). A further Connect is answered
+    /// 508, a further peer's connection is closed.
+    pub connections_per_allocation: usize,
     /// Unauthenticated answers (401, 438, Binding) to one source address in a second; what is over
     /// stays unanswered. 0 = no limit.
     pub unauthenticated_answers_per_second: u32,

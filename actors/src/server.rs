@@ -408,7 +408,7 @@ fn allocation_terms(config: &ServerConfig, listening: &[Listen]) -> Terms {
         lifetimes: config.lifetimes,
         permissions_max: config.limits.permissions_per_allocation,
         channels_max: config.limits.channels_per_allocation,
-        connections_max: CONNECTIONS_PER_ALLOCATION,
+        connections_max: config.limits.connections_per_allocation,
         rules: PeerRules::new(
             config.peers.allow.clone(),
             config.peers.deny.clone(),
@@ -445,10 +445,3 @@ pub const STOP_WITHIN: Duration = Duration::from_millis(1200);
 
 /// How long a stop waits after that for the arbiters' threads.
 pub const JOIN_WITHIN: Duration = Duration::from_millis(150);
-
-/// TCP connections of one allocation with its peers; a further Connect is answered 508, a further
-/// peer's connection is closed.
-const CONNECTIONS_PER_ALLOCATION: usize = 64;
-
-/// Failures that wait to be heard of.
-const SPENT_MAX: usize = 4;

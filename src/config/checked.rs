@@ -141,6 +141,8 @@ pub struct Limits {
     pub permissions_per_allocation: usize,
     /// Channels of one allocation.
     pub channels_per_allocation: usize,
+    /// TCP connections of one allocation with its peers.
+    pub connections_per_allocation: usize,
     /// Unauthenticated answers to one source address in a second, 0 for any number.
     pub unauthenticated_answers_per_second: u32,
     /// Connections of one TCP listening socket.
@@ -438,6 +440,11 @@ fn limits(raw: &RawLimits) -> Result<Limits, Fault> {
             &raw.channels_per_allocation,
             CHANNELS_MAX,
         )?,
+        connections_per_allocation: count(
+            "connections_per_allocation",
+            &raw.connections_per_allocation,
+            CONNECTIONS_MAX,
+        )?,
         unauthenticated_answers_per_second: read(
             "limits.unauthenticated_answers_per_second",
             &raw.unauthenticated_answers_per_second,
@@ -523,6 +530,9 @@ const PERMISSIONS_MAX: usize = 65_536;
 
 /// There are no more numbers: 0x4000 to 0x7FFE.
 const CHANNELS_MAX: usize = 16_383;
+
+/// Each takes a file descriptor, and one client is to leave some for the others.
+const CONNECTIONS_MAX: usize = 1024;
 
 const ANSWERS_MAX: u32 = 1_000_000;
 

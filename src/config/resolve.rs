@@ -184,6 +184,7 @@ fn limits(limits: &Limits) -> actors::Limits {
         sessions_per_listener: limits.sessions_per_listener,
         permissions_per_allocation: limits.permissions_per_allocation,
         channels_per_allocation: limits.channels_per_allocation,
+        connections_per_allocation: limits.connections_per_allocation,
         unauthenticated_answers_per_second: limits.unauthenticated_answers_per_second,
         connections_per_listener: limits.connections_per_listener,
         unproved_connections_per_listener: limits.unproved_connections_per_listener,

@@ -81,7 +81,11 @@ auth:
   rest_secrets: [north, "south"]
 lifetimes: {allocation: 10m, allocation_max: 2h, permission: 5m, nonce: 1s, reservation: 1m}
 peers: {allow: [10.1.2.0/24, "fd00::1"], deny: [203.0.113.0/24]}
-limits: {unauthenticated_answers_per_second: 0, channels_per_allocation: 7, stream_buffer: 1MiB}
+limits:
+  unauthenticated_answers_per_second: 0
+  channels_per_allocation: 7
+  connections_per_allocation: 8
+  stream_buffer: 1MiB
 stun: {software: tern, rfc5766_channel_numbers: true}
 log: {level: debug, format: json}
 state_folder: /var/lib/tern
@@ -113,6 +117,7 @@ state_folder: /var/lib/tern
     assert_eq!("[10.1.2.0/24, fd00::1/128]", format!("{:?}", config.peers.allow));
     assert_eq!(0, config.limits.unauthenticated_answers_per_second);
     assert_eq!(7, config.limits.channels_per_allocation);
+    assert_eq!(8, config.limits.connections_per_allocation);
     assert_eq!(1024 * 1024, config.limits.stream_buffer);
     assert_eq!(Duration::from_secs(10), config.limits.connection_setup);
     assert_eq!(Some("tern"), config.stun.software.as_deref());
@@ -216,6 +221,7 @@ fn faults_of_other_values_name_key_value_and_cure() {
         ("peers: {deny: [10.0.0.0/33]}", "peers.deny: \"10.0.0.0/33\" is not a network"),
         ("peers: {deny: [10.0.0.0-10.0.0.9]}", "is not a network; write it as in 10.0.0.0/8"),
         ("limits: {channels_per_allocation: 0}", "is not from 1 to 16383"),
+        ("limits: {connections_per_allocation: 1025}", "is not from 1 to 1024"),
         ("stun: {rfc5766_channel_numbers: yes}", r#""yes" is neither true nor false"#),
         ("log: {level: verbose}", "is no level: error, warning, info, debug, trace"),
         ("log: {format: xml}", "is no format: text, json"),

@@ -88,6 +88,19 @@ fn a_peer_has_one_connection_at_a_time() {
 }
 
 #[test]
+fn an_allocation_has_as_many_connections_as_the_configuration_says() {
+    let mut config = tcp_config();
+    config.limits.connections_per_allocation = 2;
+    let server = serve(config);
+    let mut call = TcpCall::through(server.v4());
+    let peers = [(); 3].map(|()| TcpPeer::new(V4));
+    for peer in &peers[..2] {
+        call.connects(peer.address());
+    }
+    assert_eq!(Err(508), connect(&mut call.control, peers[2].address()));
+}
+
+#[test]
 fn a_connection_is_bound_once_by_its_owner() {
     let server = serve(tcp_config());
     let mut call = TcpCall::through(server.v4());

@@ -149,6 +149,7 @@ mod tests {
             sessions_per_listener: 1,
             permissions_per_allocation: 1,
             channels_per_allocation: 1,
+            connections_per_allocation: 1,
             unauthenticated_answers_per_second: 0,
             connections_per_listener: connections,
             unproved_connections_per_listener: unproved,

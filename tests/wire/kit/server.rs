@@ -64,6 +64,7 @@ pub(crate) fn config() -> ServerConfig {
             sessions_per_listener: 1000,
             permissions_per_allocation: 1024,
             channels_per_allocation: 1024,
+            connections_per_allocation: 64,
             unauthenticated_answers_per_second: 0,
             connections_per_listener: 65_536,
             unproved_connections_per_listener: 4096,

@@ -44,6 +44,7 @@ fn limits() -> Limits {
         sessions_per_listener: 10,
         permissions_per_allocation: 10,
         channels_per_allocation: 10,
+        connections_per_allocation: 10,
         unauthenticated_answers_per_second: 0,
         connections_per_listener: 10,
         unproved_connections_per_listener: 2,
