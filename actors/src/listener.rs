@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use crate::allocation::{AllocationActor, AllocationSeed, ClientData, EndAllocation, EndReason};
 use crate::clients::{Client, Clients};
 use crate::clock;
+use crate::config::Listen;
 use crate::counters::DropCounters;
 use crate::session::{
     AllocationEnded, AllocationHandle, ClientRequest, EndSession, SessionActor, SessionId,
@@ -122,6 +123,8 @@ pub struct Panic;
 
 /// What a ListenerActor is made of.
 pub struct ListenerSeed {
+    /// What is spoken there, with the real port, for the log.
+    pub listen: Vec<Listen>,
     /// Its number among the server's listeners, the head of its sessions' ids.
     pub number: u16,
     /// The socket.
@@ -136,6 +139,7 @@ pub struct ListenerSeed {
 
 /// See the head of this file.
 pub struct ListenerActor {
+    listen: Vec<Listen>,
     number: u16,
     socket: Box<dyn ListenSocket>,
     local: SocketAddr,
@@ -173,6 +177,7 @@ impl ListenerActor {
         let mut context = Context::new();
         context.set_mailbox_capacity(MAILBOX);
         let actor = ListenerActor {
+            listen: seed.listen,
             number: seed.number,
             local: seed.socket.local(),
             socket: seed.socket,
@@ -615,7 +620,9 @@ impl ListenerActor {
         if self.clients.is_empty()
             && let Some(done) = self.closing.take()
         {
-            info!(self.log, "listener closed"; "address" => %self.local);
+            for listen in &self.listen {
+                info!(self.log, "listener closed"; "url" => %listen);
+            }
             // Whoever asked has not waited this long.
             let _ = done.send(());
             ctx.stop();

@@ -160,11 +160,15 @@ impl Server {
         shared: Shared,
         bound: Vec<Bound>,
     ) -> Result<(), StartError> {
-        let mut by_worker: Vec<Vec<(Carrier, Socket)>> = Vec::new();
+        let mut by_worker: Vec<Vec<ToServe>> = Vec::new();
         by_worker.resize_with(shared.config.workers, Vec::new);
         for of_address in bound {
             for (worker, socket) in by_worker.iter_mut().zip(of_address.sockets) {
-                worker.push((of_address.carrier.clone(), socket));
+                worker.push(ToServe {
+                    listen: of_address.listen.clone(),
+                    carrier: of_address.carrier.clone(),
+                    socket,
+                });
             }
         }
         let mut number = 0;
@@ -263,11 +267,19 @@ impl Server {
     }
 }
 
+/// A bound socket of one arbiter.
+struct ToServe {
+    /// What is spoken there.
+    listen: Vec<Listen>,
+    carrier: Carrier,
+    socket: Socket,
+}
+
 /// The actors of one arbiter, on that arbiter: an Authenticator, and a listener for each socket.
 fn start_listeners(
     shared: &Shared,
     first: u16,
-    sockets: Vec<(Carrier, Socket)>,
+    sockets: Vec<ToServe>,
 ) -> io::Result<Vec<Addr<ListenerActor>>> {
     let config = &shared.config;
     let authenticator = Authenticator::start(
@@ -277,8 +289,9 @@ fn start_listeners(
     );
     let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
     let mut listeners = Vec::new();
-    for (number, (carrier, socket)) in (first..).zip(sockets) {
+    for (number, ToServe { listen, carrier, socket }) in (first..).zip(sockets) {
         let seed = ListenerSeed {
+            listen,
             number,
             socket: listen_socket(shared, carrier, socket)?,
             scratch: scratch.clone(),
@@ -445,3 +458,6 @@ pub const STOP_WITHIN: Duration = Duration::from_millis(1200);
 
 /// How long a stop waits after that for the arbiters' threads.
 pub const JOIN_WITHIN: Duration = Duration::from_millis(150);
+
+/// Failures that wait to be heard of.
+const SPENT_MAX: usize = 4;

@@ -54,6 +54,8 @@ fn shutdown_ends_every_session_and_allocation() {
         for _ in 0..2 {
             let line = world.log.expects(Level::Info, "allocation ended");
             assert_eq!("server shutdown", line.field("reason"));
+            let line = world.log.expects(Level::Info, "listener closed");
+            assert!(line.field("url").starts_with("udp://"), "{}", line.field("url"));
         }
         assert_eq!(4, world.free_ports().await);
         call.client.queues(b"nobody listens");

@@ -11,7 +11,7 @@ use actix::{Addr, Recipient};
 use sterna_actors::allocation::{self, AllocationActor, AllocationCounters, ReadAllocation};
 use sterna_actors::authenticator::{self, Authenticator, CredentialSources};
 use sterna_actors::clock;
-use sterna_actors::config::UserSecret;
+use sterna_actors::config::{Listen, UserSecret};
 use sterna_actors::connection_broker::{self, ConnectionBroker};
 use sterna_actors::listener::{
     self, ClientActors, FindClient, ListenerActor, ListenerCounters, ListenerSeed, ReadListener,
@@ -21,7 +21,7 @@ use sterna_actors::port_allocator::{self, LeasePort, PortAllocator};
 use sterna_actors::session::{self, SessionActor, SessionNeighbours};
 use sterna_actors::socket::ReceiveBatch;
 use sterna_actors::supervision::Spent;
-use sterna_proto::address::{Family, RelayTransport};
+use sterna_proto::address::{Family, RelayTransport, TransportProtocol};
 use sterna_proto::allocation::{Lifetimes, Terms};
 use sterna_proto::credentials::PasswordAlgorithm;
 use sterna_proto::drops::DropReason;
@@ -167,6 +167,7 @@ impl World {
         let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
         let start = |number: u8| {
             let seed = ListenerSeed {
+                listen: vec![Listen::direct(TransportProtocol::Udp, server_address(number))],
                 number: number.into(),
                 socket: network.listen(server_address(number)),
                 scratch: scratch.clone(),
