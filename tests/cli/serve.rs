@@ -7,7 +7,8 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use sterna_client::{AllocateOptions, Client, ClientOptions, Credentials};
+use sterna_client::{AllocateOptions, Client, ClientOptions, Credentials, Protocol};
+use sterna_proto::stun::{Method, RequestedTransport};
 
 use crate::program::{Daemon, Home, PATIENCE};
 
@@ -73,6 +74,31 @@ fn a_kept_secret_mints_further_credentials() {
         .allocate(&AllocateOptions::default())
         .expect("the minted credential is good");
     assert_eq!(Some(0), relay.stop());
+}
+
+#[test]
+fn tcp_is_relayed_unless_the_configuration_says_otherwise() {
+    for (tcp, expected) in [(true, Ok(())), (false, Err(Some(442)))] {
+        let home = Home::new();
+        let mut relay = home.serve(&format!(
+            "listen: ['tcp://127.0.0.1:0']\nrelay: {{tcp: {tcp}}}\nauth: {{users: {{x: y}}}}\n"
+        ));
+        let credentials = Some(Credentials::new("x", "y"));
+        let options = ClientOptions { credentials, ..ClientOptions::default() };
+        let client = Client::dial(relay.address_of("tcp"), &Protocol::Tcp, options);
+        let mut client = client.expect("loopback can be reached");
+
+        let answer = client.transact(Method::ALLOCATE, |writer| {
+            writer.attribute(&RequestedTransport::TCP);
+        });
+
+        assert_eq!(expected, answer.map(drop).map_err(|error| error.refusal_code()));
+        if !tcp {
+            let plain = AllocateOptions::default();
+            client.allocate(&plain).expect("UDP is relayed all the same");
+        }
+        assert_eq!(Some(0), relay.stop());
+    }
 }
 
 #[test]
