@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod compare;
 pub mod error;
+pub mod flood;
 pub mod floor;
 pub mod floor_setup;
 pub mod handshakes;
