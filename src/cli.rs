@@ -6,7 +6,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{check, credential, probe, serve};
+use crate::commands::store::Failed;
+use crate::commands::{check, credential, probe, realm, secret, serve, session, token_key, user};
+use crate::credential::Algorithm;
+
+pub(crate) mod stores;
+
+use stores::{RealmCommand, SecretCommand, SessionCommand, TokenKeyCommand, UserCommand};
 
 /// A TURN and STUN server.
 #[derive(Parser)]
@@ -26,6 +32,21 @@ enum Command {
     Check(ConfigArg),
     /// Mint a time-limited credential, as JSON for RTCPeerConnection
     Credential(CredentialArgs),
+    /// Add, list and remove users in a store
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Add, rotate, list and remove the secrets of time-limited credentials in a store
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Manage the realms of a store: limits, origins, peers
+    #[command(subcommand)]
+    Realm(RealmCommand),
+    /// Add, list and remove keys of access tokens (RFC 7635) in a store
+    #[command(subcommand)]
+    TokenKey(TokenKeyCommand),
+    /// List the sessions of the running server, or end one
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Relay packets through a TURN server to oneself, and report round trip and loss
     Probe(ProbeArgs),
 }
@@ -47,7 +68,13 @@ pub(crate) struct CredentialArgs {
     /// How long the credential is good for
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = ttl)]
     pub(crate) ttl: Duration,
-    /// Read the secret from this file's first line instead of the configuration
+    /// The realm [default: the configuration's]
+    #[arg(long, value_name = "REALM", value_parser = crate::config::cli_values::realm)]
+    pub(crate) realm: Option<String>,
+    /// What signs it
+    #[arg(long, value_enum, value_name = "ALGORITHM", default_value_t)]
+    pub(crate) algorithm: Algorithm,
+    /// Read the secret from this file's first line instead of the configuration or its stores
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
     /// The URL to hand out, any number of times [default: the configured listeners]
@@ -111,10 +138,16 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Credential(args) => credential::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::User(command) => user::run(&command),
+        Command::Secret(command) => secret::run(&command),
+        Command::Realm(command) => realm::run(&command),
+        Command::TokenKey(command) => token_key::run(&command),
+        Command::Session(command) => session::run(&command),
     };
     done.unwrap_or_else(|error| {
         eprintln!("sterna: {error:#}");
-        ExitCode::from(UNUSABLE)
+        let code = if error.is::<Failed>() { FAILED } else { UNUSABLE };
+        ExitCode::from(code)
     })
 }
 

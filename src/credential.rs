@@ -5,8 +5,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::Serialize;
-use sterna_actors::authenticator::time_limited_password;
+use sterna_actors::authenticator::{time_limited_password, time_limited_password_sha256};
 use sterna_actors::config::Listen;
 use sterna_proto::address::TransportProtocol;
 
@@ -22,12 +23,32 @@ pub struct Credential {
     pub password: Secret,
 }
 
+/// What signs a credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Algorithm {
+    /// HMAC-SHA1, as every client library and other server has it
+    #[default]
+    Sha1,
+    /// HMAC-SHA256
+    Sha256,
+}
+
 /// Makes a credential for `name` that ends `ttl` after `now`, both since 1970.
-pub fn mint(secret: &Secret, name: &str, now: Duration, ttl: Duration) -> Credential {
+pub fn mint(
+    secret: &Secret,
+    algorithm: Algorithm,
+    name: &str,
+    now: Duration,
+    ttl: Duration,
+) -> Credential {
     let expiry = now.saturating_add(ttl).as_secs();
     let username = format!("{expiry}:{name}");
-    let password = time_limited_password(secret.expose().as_bytes(), &username)
-        .expect("HMAC takes a key of any length");
+    let sign = match algorithm {
+        Algorithm::Sha1 => time_limited_password,
+        Algorithm::Sha256 => time_limited_password_sha256,
+    };
+    let password =
+        sign(secret.expose().as_bytes(), &username).expect("HMAC takes a key of any length");
     Credential { username, password: Secret::new(password) }
 }
 

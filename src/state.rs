@@ -86,10 +86,20 @@ fn secret_in(file: File, path: &Path) -> anyhow::Result<Secret> {
     }
 }
 
-fn make_rest_secret(folder: &Path) -> io::Result<()> {
+/// 32 bytes of the operating system's random numbers.
+pub(crate) fn random_bytes() -> io::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
-    let secret = format!("{}\n", URL_SAFE_NO_PAD.encode(bytes));
+    Ok(bytes)
+}
+
+/// The same as text.
+pub(crate) fn random_secret() -> io::Result<Secret> {
+    Ok(Secret::new(URL_SAFE_NO_PAD.encode(random_bytes()?)))
+}
+
+fn make_rest_secret(folder: &Path) -> io::Result<()> {
+    let secret = format!("{}\n", random_secret()?.expose());
     write_whole(folder, REST_SECRET, &secret, |unfinished, path| {
         match fs::hard_link(unfinished, path) {
             Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -136,6 +146,9 @@ const SECRET_MAX: u64 = 4096;
 
 /// What nobody but the owner may have of a file with a secret in it.
 pub(crate) const OF_OTHERS: u32 = 0o077;
+
+/// What everybody may have of a file with a secret in it: nothing.
+pub(crate) const OF_ALL: u32 = 0o007;
 
 const READABLE_BY_ALL: u32 = 0o004;
 

@@ -9,6 +9,7 @@
 //! - If it panics: gone. Sockets, connections and leases go back by Drop, the client gets 437.
 
 mod tcp_relay;
+mod terms;
 
 use std::cell::RefCell;
 use std::io;
@@ -16,7 +17,6 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,7 @@ use sterna_proto::allocation::{
 };
 use sterna_proto::channel_data::ChannelNumber;
 use sterna_proto::drops::DropReason;
+use sterna_proto::quotas::{Direction, GateTerms, Grant};
 use sterna_proto::request::{Offer, RefreshRequest};
 use sterna_proto::session::{Answered, Owner};
 use sterna_proto::stun::TransactionId;
@@ -36,6 +37,7 @@ use sterna_proto::stun::TransactionId;
 use crate::clock;
 use crate::counters::DropCounters;
 use crate::port_allocator::PortLease;
+use crate::quota_keeper::QuotaLease;
 use crate::session::SessionId;
 use crate::socket::{BATCH, ReceiveBatch};
 use crate::transport::{
@@ -45,7 +47,8 @@ use crate::usage::{OneLine, Usage};
 
 use tcp_relay::TcpRelay;
 
-pub use tcp_relay::{Connect, ConnectionReport, TakePeerConnection, TcpSeed};
+pub use tcp_relay::{Connect, ConnectionReport, DrawBytes, TakePeerConnection, TcpSeed};
+pub use terms::SetTerms;
 
 /// Tell a SessionActor that takes the place of a failed one whose allocation this is.
 #[derive(Debug, Message)]
@@ -64,7 +67,14 @@ pub struct Attachment {
 /// Set a new lifetime, or end the allocation (RFC 8656 §8.2).
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Refreshed, RefreshError>")]
-pub struct Refresh(pub RefreshRequest);
+pub struct Refresh {
+    /// What the client asks for.
+    pub request: RefreshRequest,
+    /// The allocation's user, with the credential that has proved this request.
+    pub owner: Owner,
+    /// When that credential ends the allocation.
+    pub ends: Option<Instant>,
+}
 
 /// Install or refresh permissions, all or none (RFC 8656 §10.2).
 #[derive(Clone, Debug, Message)]
@@ -141,6 +151,8 @@ pub struct EndAllocation(pub EndReason);
 pub enum EndReason {
     /// Its lifetime is over.
     Expired,
+    /// The credential that it was made with is over.
+    CredentialExpired,
     /// The client refreshed it to zero.
     Deleted,
     /// Its session failed too often.
@@ -149,6 +161,10 @@ pub enum EndReason {
     ClientLeft,
     /// The server stops.
     Shutdown,
+    /// The credential it was made with has been taken away.
+    Revoked,
+    /// The operator has ended it.
+    EndedByOperator,
     /// The actor failed.
     Failed,
 }
@@ -157,14 +173,27 @@ impl EndReason {
     fn text(self) -> &'static str {
         match self {
             EndReason::Expired => "allocation timeout",
+            EndReason::CredentialExpired => "credential expired",
             EndReason::Deleted => "deleted by client",
             EndReason::SessionFailed => "session failed",
             EndReason::ClientLeft => "TCP connection closed by client (callback)",
             EndReason::Shutdown => "server shutdown",
+            EndReason::Revoked => "credential revoked",
+            EndReason::EndedByOperator => "ended by operator",
             EndReason::Failed => "allocation failed",
         }
     }
 }
+
+/// Relay within these limits from here on: the QuotaKeeper's word.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetBandwidth(pub GateTerms);
+
+/// The credit that was asked for.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct GrantCredit(pub Grant);
 
 /// Tell what the allocation has carried and dropped.
 #[derive(Debug, Message)]
@@ -198,10 +227,10 @@ pub struct AllocationSeed {
     pub tcp: Option<TcpSeed>,
     /// The leases of their ports.
     pub leases: SmallVec<[PortLease; 2]>,
+    /// The right to be there.
+    pub quota: QuotaLease,
     /// Whose it is.
     pub owner: Owner,
-    /// The realm of the owner.
-    pub realm: Arc<str>,
     /// The answer to the Allocate request that made it.
     pub answered: Answered,
 }
@@ -215,8 +244,8 @@ pub struct AllocationActor {
     sockets: SmallVec<[Box<dyn RelaySocket>; 2]>,
     tcp: Option<TcpRelay>,
     leases: SmallVec<[PortLease; 2]>,
+    quota: QuotaLease,
     owner: Owner,
-    realm: Arc<str>,
     answered: Answered,
     client: Rc<dyn ClientTransport>,
     scratch: Rc<RefCell<ReceiveBatch>>,
@@ -244,8 +273,8 @@ impl AllocationActor {
             sockets: seed.sockets,
             tcp: seed.tcp.map(TcpRelay::new),
             leases: seed.leases,
+            quota: seed.quota,
             owner: seed.owner,
-            realm: seed.realm,
             answered: seed.answered,
             client,
             scratch,
@@ -267,14 +296,16 @@ impl Actor for AllocationActor {
         for lease in &self.leases {
             info!(self.log, "session {}: relayed address {}", self.session, lease.address();
                 "session" => %self.session, "relayed" => %lease.address(),
-                "realm" => %OneLine(&self.realm), "username" => %OneLine(&self.owner.username));
+                "realm" => %OneLine(&self.owner.account.realm),
+                "username" => %OneLine(&self.owner.account.username));
         }
+        self.quota.attach(ctx.address().recipient(), ctx.address().recipient());
         ctx.spawn(SocketLoop);
         self.arm_timer(ctx);
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
-        self.usage.report(&self.log, self.session, &self.realm, &self.owner.username);
+        self.usage.report(&self.log, self.session, &self.owner.account);
         info!(self.log, "session {}: allocation ended: {}", self.session, self.end.text();
             "session" => %self.session, "reason" => self.end.text(), self.drops.clone());
     }
@@ -291,8 +322,10 @@ impl Handler<Attach> for AllocationActor {
 impl Handler<Refresh> for AllocationActor {
     type Result = Result<Refreshed, RefreshError>;
 
-    fn handle(&mut self, Refresh(request): Refresh, ctx: &mut Context<Self>) -> Self::Result {
-        let refreshed = self.core.refresh(&request, clock::now());
+    fn handle(&mut self, refresh: Refresh, ctx: &mut Context<Self>) -> Self::Result {
+        self.owner = refresh.owner;
+        self.core.end_by(refresh.ends);
+        let refreshed = self.core.refresh(&refresh.request, clock::now());
         if let Ok(Refreshed::Deleted) = refreshed {
             self.stop(EndReason::Deleted, ctx);
         }
@@ -306,6 +339,9 @@ impl Handler<CreatePermission> for AllocationActor {
 
     fn handle(&mut self, wanted: CreatePermission, ctx: &mut Context<Self>) -> Self::Result {
         let created = self.core.create_permissions(&wanted.peers, clock::now());
+        if let Err(CreatePermissionError::Forbidden { peer, rule }) = created {
+            self.log_refused_peer(&peer, rule);
+        }
         self.flush(ctx);
         created
     }
@@ -316,6 +352,9 @@ impl Handler<BindChannel> for AllocationActor {
 
     fn handle(&mut self, wanted: BindChannel, ctx: &mut Context<Self>) -> Self::Result {
         let bound = self.core.bind_channel(wanted.number, wanted.peer, clock::now());
+        if let Err(ChannelBindError::Forbidden(rule)) = bound {
+            self.log_refused_peer(&wanted.peer, rule);
+        }
         self.flush(ctx);
         bound
     }
@@ -335,6 +374,25 @@ impl Handler<EndAllocation> for AllocationActor {
 
     fn handle(&mut self, EndAllocation(reason): EndAllocation, ctx: &mut Context<Self>) {
         self.stop(reason, ctx);
+    }
+}
+
+impl Handler<SetBandwidth> for AllocationActor {
+    type Result = ();
+
+    fn handle(&mut self, SetBandwidth(terms): SetBandwidth, _: &mut Context<Self>) {
+        self.quota.set_terms(terms, clock::now());
+        if let Some(tcp) = &self.tcp {
+            tcp.pace(self.quota.is_limited());
+        }
+    }
+}
+
+impl Handler<GrantCredit> for AllocationActor {
+    type Result = ();
+
+    fn handle(&mut self, GrantCredit(grant): GrantCredit, _: &mut Context<Self>) {
+        self.quota.grant(grant, clock::now());
     }
 }
 
@@ -391,6 +449,7 @@ impl AllocationActor {
     fn relay_to_peers(&mut self, data: &ClientData) {
         let (now, five_tuple) = (clock::now(), self.client.five_tuple());
         let mut outgoing: SmallVec<[ToPeer<'_>; 8]> = SmallVec::new();
+        let mut over = 0;
         for (bytes, fields) in data.iter() {
             self.usage.client.received(1, bytes.len() as u64);
             let Some(fields) = fields.forwarded() else {
@@ -398,6 +457,7 @@ impl AllocationActor {
                 continue;
             };
             match self.core.from_client(bytes, &self.offer, now) {
+                Ok(to) if !self.quota.pass(Direction::ToPeers, to.data.len(), now) => over += 1,
                 Ok(to) => outgoing.push(ToPeer {
                     peer: to.peer,
                     data: to.data,
@@ -413,6 +473,8 @@ impl AllocationActor {
             self.usage.peer.sent(u64::from(sent.packets), sent.bytes);
             self.count_unsent(sent);
         }
+        self.count_over_bandwidth(over);
+        self.quota.ask_ahead(now);
     }
 
     /// Sends datagrams for peers of one family from the relay socket of that family.
@@ -454,6 +516,7 @@ impl AllocationActor {
     /// Sends what the peers sent on to the client, framed in place.
     fn relay_to_client(&mut self, batch: &mut ReceiveBatch) {
         let now = clock::now();
+        let mut over = 0;
         let mut framed: SmallVec<[(usize, Range<usize>, HeaderFields); BATCH]> = SmallVec::new();
         for index in 0..batch.len() {
             let (received, slot, length) = batch.slot_mut(index);
@@ -464,6 +527,7 @@ impl AllocationActor {
                 continue;
             };
             match self.core.frame_for_client(from, slot, length, transaction_id, now) {
+                Ok(_) if !self.quota.pass(Direction::ToClient, length, now) => over += 1,
                 Ok(range) => framed.push((index, range, fields)),
                 Err(reason) => self.drops.count(reason),
             }
@@ -476,6 +540,8 @@ impl AllocationActor {
             })
             .collect();
         self.send_to_client(&frames);
+        self.count_over_bandwidth(over);
+        self.quota.ask_ahead(now);
     }
 
     /// Tells the client of an ICMP answer to a datagram of its own.
@@ -508,9 +574,14 @@ impl AllocationActor {
         self.drops.count_many(DropReason::SendFailed, u64::from(sent.failed));
     }
 
+    fn count_over_bandwidth(&mut self, packets: u64) {
+        self.drops.count_many(DropReason::BandwidthExceeded, packets);
+        self.usage.over_bandwidth += packets;
+    }
+
     fn report_usage(&mut self) {
         if self.usage.is_due() {
-            self.usage.report(&self.log, self.session, &self.realm, &self.owner.username);
+            self.usage.report(&self.log, self.session, &self.owner.account);
         }
     }
 
@@ -528,8 +599,11 @@ impl AllocationActor {
         self.leases.retain(|lease| keeps(lease.address().0));
     }
 
+    /// Stops; what is said first is the reason.
     fn stop(&mut self, reason: EndReason, ctx: &mut Context<Self>) {
-        self.end = reason;
+        if self.end == EndReason::Failed {
+            self.end = reason;
+        }
         ctx.stop();
     }
 
@@ -554,6 +628,7 @@ impl AllocationActor {
                         "family" => %family);
                 }
                 Effect::Expired => self.stop(EndReason::Expired, ctx),
+                Effect::CredentialExpired => self.stop(EndReason::CredentialExpired, ctx),
             }
         }
         self.close_ended_relays();

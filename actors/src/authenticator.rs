@@ -1,33 +1,82 @@
 //! Authenticator: whose key proves a claim.
 //!
-//! - Owns: the keys of the static users, the secrets of time-limited credentials.
+//! - Owns: the keys of the static users, and a cache of what the stores have said.
 //! - Started by: the server, once on each arbiter.
-//! - Hears from: the SessionActors of its arbiter.
+//! - Hears from: the SessionActors of its arbiter, the PolicyKeeper, the StoreActor.
 //! - Stops when: the server does.
-//! - If it panics: healed in place, keys derived anew from the configuration.
+//! - If it panics: healed in place, keys derived anew; the cache and those who wait stay.
+
+mod asking;
+mod cache;
+mod minted;
+mod sources;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use hmac::{Hmac, KeyInit, Mac};
-use sha1::Sha1;
-use slog::{Logger, debug};
-use smallvec::{SmallVec, smallvec};
-use sterna_proto::credentials::{Key, PasswordAlgorithm, user_hash};
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+use slog::{Logger, debug, info};
+use smallvec::smallvec;
+use sterna_proto::access_token;
+use sterna_proto::account::{Account, CredentialKind};
+use sterna_proto::credentials::{Key, PasswordAlgorithm, opaque_string};
 use sterna_proto::guard::{Claim, ClaimedUser};
-use sterna_proto::session::FoundKeys;
+use sterna_proto::session::{FoundKeys, Otherwise, StoresDown};
 
 use crate::clock;
-use crate::config::UserSecret;
+use crate::later::{Later, later};
+use crate::policy::{Realm, TokenKey};
+use crate::store_actor::{LookUpTokenKey, LookUpUser, ReadRestSecrets, RestSecrets};
 use crate::supervision::{self, Spent};
+use crate::usage::OneLine;
+
+use asking::{Asking, Heard, Question, Secrets, Told, UserKey, Waiter};
+use minted::SignedToken;
+use sources::{Clock, KnownUser};
+
+pub(crate) use minted::expiry_of;
+pub(crate) use sources::KnownRealm;
+
+pub use minted::{time_limited_password, time_limited_password_sha256, token_password};
+pub use sources::{CredentialSources, StoreTraits};
 
 /// Find the keys under which a claim may be proved. Always answered: a user that does not exist has
 /// a decoy for a key.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "FoundKeys")]
-pub struct FindKeys(pub Claim);
+#[rtype(result = "Result<FoundKeys, StoresDown>")]
+pub struct FindKeys {
+    /// Who a request says it comes from.
+    pub claim: Claim,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Whether no key of the answer of before has proved the claim, so that a store is asked again
+    /// unless it was a moment ago.
+    pub afresh: bool,
+}
+
+/// Take credentials from these sources from now on. What is remembered of the stores is asked for
+/// again, and stands in only while they are down.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct SetSources(pub Arc<CredentialSources>);
+
+/// Forget what the stores have said of these users of a realm, and of its secrets: it is not so any
+/// more.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Forget {
+    /// The realm.
+    pub realm: Arc<str>,
+    /// The users.
+    pub users: Vec<Arc<str>>,
+}
 
 /// Panic, to test supervision.
 #[cfg(feature = "fault-injection")]
@@ -35,72 +84,59 @@ pub struct FindKeys(pub Claim);
 #[rtype(result = "()")]
 pub struct Panic;
 
-/// Where credentials come from. It holds secrets, so it has no `Debug`.
+/// Who is asked for what the configuration does not say: the StoreActor.
 #[derive(Clone)]
-pub struct CredentialSources {
-    /// The realm that keys are derived for.
-    pub realm: String,
-    /// Static users.
-    pub users: Vec<(String, UserSecret)>,
-    /// Secrets of time-limited credentials.
-    pub rest_secrets: Vec<Vec<u8>>,
+pub struct AskStores {
+    /// Knows users.
+    pub user: Recipient<LookUpUser>,
+    /// Knows the secrets of time-limited credentials.
+    pub rest_secrets: Recipient<ReadRestSecrets>,
+    /// Knows the keys of access tokens.
+    pub token_key: Recipient<LookUpTokenKey>,
 }
 
-impl CredentialSources {
-    /// The password algorithms under which every user can be proved, best first.
-    pub fn password_algorithms(&self) -> Vec<PasswordAlgorithm> {
-        let has = |algorithm| {
-            self.users.iter().all(|(_, secret)| match (secret, algorithm) {
-                (UserSecret::Password(_), _) => true,
-                (UserSecret::Keys { md5, .. }, PasswordAlgorithm::Md5) => md5.is_some(),
-                (UserSecret::Keys { sha256, .. }, PasswordAlgorithm::Sha256) => sha256.is_some(),
-            })
-        };
-        let mut algorithms = vec![PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
-        algorithms.retain(|&algorithm| has(algorithm));
-        algorithms
-    }
-
-    /// Whether a user can be found by the hash of its name. A time-limited credential's name is
-    /// made up by whoever minted it, so its hash tells nothing.
-    pub fn username_anonymity(&self) -> bool {
-        self.rest_secrets.is_empty()
+impl AskStores {
+    /// Any actor that answers as the StoreActor does.
+    pub fn of<A>(address: &Addr<A>) -> AskStores
+    where
+        A: Actor<Context = Context<A>>
+            + Handler<LookUpUser>
+            + Handler<ReadRestSecrets>
+            + Handler<LookUpTokenKey>,
+    {
+        AskStores {
+            user: address.clone().recipient(),
+            rest_secrets: address.clone().recipient(),
+            token_key: address.clone().recipient(),
+        }
     }
 }
 
 /// See the head of this file.
 pub struct Authenticator {
-    sources: CredentialSources,
-    users: HashMap<Arc<str>, UserKeys>,
-    by_hash: HashMap<[u8; 32], Arc<str>>,
+    sources: Arc<CredentialSources>,
+    realms: HashMap<Arc<str>, Rc<KnownRealm>>,
+    asking: Asking,
+    /// Claims that could not be answered, since the log has told of some.
+    unanswered: u64,
+    told_unanswered: Option<Instant>,
     log: Logger,
-}
-
-struct UserKeys {
-    md5: Option<Key>,
-    sha256: Option<Key>,
-}
-
-impl UserKeys {
-    fn get(&self, algorithm: PasswordAlgorithm) -> Option<&Key> {
-        match algorithm {
-            PasswordAlgorithm::Md5 => self.md5.as_ref(),
-            PasswordAlgorithm::Sha256 => self.sha256.as_ref(),
-        }
-    }
 }
 
 impl Authenticator {
     /// Starts an authenticator over `sources`.
     pub fn start(
-        sources: CredentialSources,
+        sources: Arc<CredentialSources>,
+        ask: AskStores,
         log: Logger,
         on_spent: impl FnOnce(Spent) + 'static,
     ) -> Addr<Authenticator> {
         let mut actor = Authenticator {
+            asking: Asking::new(ask, &sources),
             sources,
-            users: HashMap::new(),
-            by_hash: HashMap::new(),
+            realms: HashMap::new(),
+            unanswered: 0,
+            told_unanswered: None,
             log: log.clone(),
         };
         actor.derive_keys();
@@ -110,70 +146,57 @@ impl Authenticator {
     }
 
     fn derive_keys(&mut self) {
-        self.users.clear();
-        self.by_hash.clear();
-        let realm = &self.sources.realm;
-        for (name, secret) in &self.sources.users {
-            let name: Arc<str> = name.as_str().into();
-            if let Ok(hash) = user_hash(&name, realm) {
-                self.by_hash.insert(hash, name.clone());
-            }
-            let keys = UserKeys {
-                md5: secret.key(PasswordAlgorithm::Md5, &name, realm),
-                sha256: secret.key(PasswordAlgorithm::Sha256, &name, realm),
-            };
-            self.users.insert(name, keys);
-        }
-    }
-
-    fn find(&self, claim: &Claim) -> Option<FoundKeys> {
-        let name = match &claim.user {
-            ClaimedUser::Named(name) => name.as_str(),
-            ClaimedUser::Hashed(hash) => self.by_hash.get(hash)?,
-        };
-        if let Some((name, keys)) = self.users.get_key_value(name) {
-            let key = keys.get(claim.password_algorithm)?.clone();
-            return Some(FoundKeys { username: Some(name.clone()), keys: smallvec![key] });
-        }
-        self.find_time_limited(name, claim.password_algorithm)
-    }
-
-    /// The keys of a time-limited credential, one for each secret.
-    fn find_time_limited(&self, name: &str, algorithm: PasswordAlgorithm) -> Option<FoundKeys> {
-        let expiry = expiry_of(name)?;
-        if expiry <= clock::unix_now() {
-            debug!(self.log, "time-limited credential has expired"; "expiry" => expiry.as_secs());
-            return None;
-        }
-        let keys: SmallVec<[Key; 1]> = self
-            .sources
-            .rest_secrets
-            .iter()
-            .filter_map(|secret| {
-                let password = time_limited_password(secret, name)?;
-                Key::long_term(algorithm, name, &self.sources.realm, &password).ok()
-            })
-            .collect();
-        let username = (!keys.is_empty()).then(|| name.into());
-        username.map(|username| FoundKeys { username: Some(username), keys })
+        let known = |realm: &Realm| (realm.name.clone(), Rc::new(KnownRealm::new(realm.clone())));
+        self.realms = self.sources.realms.iter().map(known).collect();
     }
 }
 
 impl Actor for Authenticator {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.spawn(HearStores);
+    }
 }
 
 impl Supervised for Authenticator {
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.derive_keys();
+        // `started` follows, which hears the stores again.
     }
 }
 
 impl Handler<FindKeys> for Authenticator {
-    type Result = MessageResult<FindKeys>;
+    type Result = Later<Result<FoundKeys, StoresDown>>;
 
-    fn handle(&mut self, FindKeys(claim): FindKeys, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.find(&claim).unwrap_or_else(|| decoy(claim.password_algorithm)))
+    fn handle(&mut self, wanted: FindKeys, _: &mut Context<Self>) -> Self::Result {
+        let told = Told::default();
+        match self.find(&wanted, &told) {
+            Err(Missing::Answer(question)) => {
+                let (promise, answer) = later();
+                self.ask(question, Waiter { wanted, told, promise });
+                answer
+            }
+            known => Later::at_once(self.answer(&wanted, &told, known)),
+        }
+    }
+}
+
+impl Handler<SetSources> for Authenticator {
+    type Result = ();
+
+    fn handle(&mut self, SetSources(sources): SetSources, _: &mut Context<Self>) {
+        self.sources = sources;
+        self.derive_keys();
+        self.asking.set_terms(&self.sources, clock::now());
+    }
+}
+
+impl Handler<Forget> for Authenticator {
+    type Result = ();
+
+    fn handle(&mut self, forget: Forget, _: &mut Context<Self>) {
+        self.asking.forget(&forget);
     }
 }
 
@@ -186,20 +209,362 @@ impl Handler<Panic> for Authenticator {
     }
 }
 
-impl UserSecret {
-    fn key(&self, algorithm: PasswordAlgorithm, name: &str, realm: &str) -> Option<Key> {
-        match (self, algorithm) {
-            (UserSecret::Password(password), _) => {
-                Key::long_term(algorithm, name, realm, password).ok()
-            }
-            (UserSecret::Keys { md5, .. }, PasswordAlgorithm::Md5) => {
-                Key::from_bytes(algorithm, md5.as_ref()?).ok()
-            }
-            (UserSecret::Keys { sha256, .. }, PasswordAlgorithm::Sha256) => {
-                Key::from_bytes(algorithm, sha256.as_ref()?).ok()
+/// Hears what the stores answer.
+struct HearStores;
+
+impl ActorFuture<Authenticator> for HearStores {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut Authenticator,
+        _: &mut Context<Authenticator>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        // A question that is put later is put by a message, at whose wake this is polled again.
+        while let Poll::Ready(Some(heard)) = actor.asking.answers.poll_next_unpin(task) {
+            actor.hear(heard);
+        }
+        Poll::Pending
+    }
+}
+
+/// Why a claim has no keys yet.
+enum Missing {
+    /// This has to be asked first.
+    Answer(Question),
+    /// It was asked, and could not be answered.
+    Stores,
+}
+
+type Found = Result<Option<FoundKeys>, Missing>;
+
+// What is asked of the stores, and what they say.
+impl Authenticator {
+    fn ask(&mut self, question: Question, waiter: Waiter) {
+        if !self.asking.ask(question, waiter) {
+            debug!(self.log, "too many questions wait for the credential stores");
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let now = Clock { now: clock::now(), unix: clock::unix_now() };
+        let (told, waiting) = self.asking.hear(heard, now);
+        for mut waiter in waiting {
+            waiter.told.add(&told);
+            match self.find(&waiter.wanted, &waiter.told) {
+                Err(Missing::Answer(question)) => self.ask(question, waiter),
+                known => {
+                    let answer = self.answer(&waiter.wanted, &waiter.told, known);
+                    waiter.promise.keep(answer);
+                }
             }
         }
     }
+
+    fn stored_user(
+        &mut self,
+        key: UserKey,
+        afresh: bool,
+        told: &Told,
+    ) -> Result<Option<KnownUser>, Missing> {
+        if !self.sources.stores.any {
+            return Ok(None);
+        }
+        let known = match &told.user {
+            Some(known) => known.clone(),
+            None => {
+                let cached = self.asking.cached_user(&key, afresh, clock::now());
+                cached.ok_or_else(|| Missing::user(key))?
+            }
+        };
+        known.map_err(|StoresDown| Missing::Stores)
+    }
+
+    fn stored_secrets(&mut self, realm: &Arc<str>, told: &Told) -> Result<Secrets, Missing> {
+        if !self.sources.stores.any {
+            return Ok(Secrets::default());
+        }
+        let known = match &told.secrets {
+            Some(known) => known.clone(),
+            None => {
+                let cached = self.asking.cached_secrets(realm, clock::now());
+                cached.ok_or_else(|| Missing::Answer(Question::Secrets(realm.clone())))?
+            }
+        };
+        known.map_err(|StoresDown| Missing::Stores)
+    }
+
+    fn stored_token_key(
+        &mut self,
+        kid: &str,
+        afresh: bool,
+        told: &Told,
+    ) -> Result<Option<TokenKey>, Missing> {
+        if !self.sources.stores.any {
+            return Ok(None);
+        }
+        let known = match &told.token_key {
+            Some(known) => known.clone(),
+            None => {
+                let cached = self.asking.cached_token_key(kid, afresh, clock::now());
+                cached.ok_or_else(|| Missing::Answer(Question::TokenKey(kid.to_owned())))?
+            }
+        };
+        known.map_err(|StoresDown| Missing::Stores)
+    }
+}
+
+impl Missing {
+    fn user(key: UserKey) -> Missing {
+        Missing::Answer(Question::User(key))
+    }
+}
+
+// Whom a claim may come from.
+impl Authenticator {
+    fn find(&mut self, wanted: &FindKeys, told: &Told) -> Found {
+        let claim = &wanted.claim;
+        let Some(known) = self.realms.get(&claim.realm).cloned() else { return Ok(None) };
+        let algorithm = claim.password_algorithm;
+        if let ClaimedUser::Named(name) | ClaimedUser::Token { kid: name, .. } = &claim.user
+            && opaque_string(name).is_err()
+        {
+            // Nobody is called so, and no store need be asked what it makes of it.
+            return Ok(None);
+        }
+        let configured = match &claim.user {
+            ClaimedUser::Token { kid, token } => return self.find_token(wanted, kid, token, told),
+            ClaimedUser::Hashed(hash) => known.hashed(hash),
+            ClaimedUser::Named(name) => known.named(name),
+        };
+        if let Some(user) = configured {
+            // The stores have no say; but how long a refusal takes tells nobody whom they know.
+            if wanted.afresh
+                && let Err(Missing::Answer(question)) = self.find_stored(wanted, told)
+            {
+                return Err(Missing::Answer(question));
+            }
+            return Ok(keys_of(user, algorithm));
+        }
+        let ClaimedUser::Named(name) = &claim.user else {
+            return self.find_stored(wanted, told);
+        };
+        if !known.realm.jwt_secrets.is_empty() {
+            match SignedToken::read(name) {
+                SignedToken::No => {}
+                SignedToken::Unusable => return Ok(None),
+                SignedToken::Of { subject, expires, not_before } => {
+                    let keys = known.realm.signed_token_keys(name, algorithm);
+                    return Ok(found_token(&known, name, &subject, (not_before, expires), keys));
+                }
+            }
+        }
+        match expiry_of(name) {
+            Some(_) => self.find_time_limited(&known, name, wanted, told),
+            None => self.find_stored(wanted, told),
+        }
+    }
+
+    fn find_stored(&mut self, wanted: &FindKeys, told: &Told) -> Found {
+        let claim = &wanted.claim;
+        let asker = (wanted.client, claim.password_algorithm);
+        let key = UserKey {
+            realm: claim.realm.clone(),
+            user: claim.user.clone(),
+            asker: self.sources.stores.look_at_clients.then_some(asker),
+        };
+        let user = self.stored_user(key, wanted.afresh, told)?;
+        Ok(user.and_then(|user| keys_of(&user, claim.password_algorithm)))
+    }
+
+    /// The keys of a time-limited credential, two for each secret. Where there is no secret, the
+    /// name is a user's like any other.
+    fn find_time_limited(
+        &mut self,
+        known: &KnownRealm,
+        name: &str,
+        wanted: &FindKeys,
+        told: &Told,
+    ) -> Found {
+        let claim = &wanted.claim;
+        // Some users are called by a number; they have the number to themselves.
+        let user = match name.contains(':') {
+            true => None,
+            false => Some(self.find_stored(wanted, told)),
+        };
+        match user {
+            Some(Ok(None) | Err(Missing::Stores)) | None => {}
+            Some(known) => return known,
+        }
+        let configured = &known.realm.rest_secrets;
+        let stored = match self.stored_secrets(&claim.realm, told) {
+            // Those of the configuration are as good as ever.
+            Err(Missing::Stores) => RestSecrets { secrets: Vec::new(), incomplete: true }.into(),
+            other => other?,
+        };
+        if configured.is_empty() && stored.secrets.is_empty() {
+            return match user {
+                _ if stored.incomplete => Err(Missing::Stores),
+                Some(asked) => asked,
+                None => self.find_stored(wanted, told),
+            };
+        }
+        let secrets = configured.iter().chain(&stored.secrets);
+        let keys = known.realm.time_limited_keys(secrets, name, claim.password_algorithm);
+        let mut found = found_time_limited(known, name, keys);
+        let user_unknown = matches!(user, Some(Err(Missing::Stores)));
+        if let Some(found) = found.as_mut().filter(|_| stored.incomplete || user_unknown) {
+            found.otherwise = Otherwise::StoresDown;
+        }
+        Ok(found)
+    }
+
+    /// The key inside an access token (RFC 7635 §6.2).
+    fn find_token(&mut self, wanted: &FindKeys, kid: &str, token: &[u8], told: &Told) -> Found {
+        let claim = &wanted.claim;
+        let Some(oauth) = self.sources.oauth.clone() else { return Ok(None) };
+        let of_name = |key: &&TokenKey| key.kid == kid;
+        let mut keys: Vec<TokenKey> = oauth.keys.iter().filter(of_name).cloned().collect();
+        if keys.is_empty() {
+            keys.extend(self.stored_token_key(kid, wanted.afresh, told)?);
+        }
+        let clock = Clock { now: clock::now(), unix: clock::unix_now() };
+        let default = self.sources.realms.first().map(|realm| realm.name.clone());
+        for key in keys {
+            if key.realm.as_ref().or(default.as_ref()) != Some(&claim.realm) {
+                continue;
+            }
+            if key.valid.is_some_and(|(from, to)| !(from..to).contains(&clock.unix.as_secs())) {
+                continue;
+            }
+            match access_token::open(token, &key.key, &oauth.server_name) {
+                Ok(opened) => return Ok(found_by_token(claim, &key, opened, clock)),
+                Err(fault) => {
+                    debug!(self.log, "access token is not usable: {fault}"; "kid" => %OneLine(kid))
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Authenticator {
+    fn answer(
+        &mut self,
+        wanted: &FindKeys,
+        told: &Told,
+        found: Found,
+    ) -> Result<FoundKeys, StoresDown> {
+        match found {
+            Ok(found) => {
+                let mut found = found.unwrap_or_else(|| decoy(wanted.claim.password_algorithm));
+                let is_final = wanted.afresh || told.is_any() || !self.sources.stores.any;
+                if found.otherwise == Otherwise::Refuse && !is_final {
+                    found.otherwise = Otherwise::AskAgain;
+                }
+                Ok(found)
+            }
+            Err(_) => {
+                self.log_unanswered(clock::now());
+                Err(StoresDown)
+            }
+        }
+    }
+
+    /// Strangers are answered so, so that there is not a line for each of them.
+    fn log_unanswered(&mut self, now: Instant) {
+        self.unanswered += 1;
+        if self.told_unanswered.is_none_or(|then| now - then >= TELL_UNANSWERED_EVERY) {
+            self.told_unanswered = Some(now);
+            let claims = std::mem::take(&mut self.unanswered);
+            info!(self.log, "answered 500: the credential stores are down"; "requests" => claims);
+        }
+    }
+}
+
+fn keys_of(user: &KnownUser, algorithm: PasswordAlgorithm) -> Option<FoundKeys> {
+    let key = user.keys.get(algorithm)?.clone();
+    Some(FoundKeys {
+        account: Some(user.account.clone()),
+        keys: smallvec![key],
+        otherwise: Otherwise::Refuse,
+    })
+}
+
+fn found_time_limited(
+    known: &KnownRealm,
+    name: &str,
+    keys: impl Iterator<Item = Key>,
+) -> Option<FoundKeys> {
+    let clock = Clock { now: clock::now(), unix: clock::unix_now() };
+    let account = Account {
+        quota_name: minted::name_behind_expiry(name).into(),
+        credential: CredentialKind::TimeLimited,
+        expires: Some(clock.instant_of(expiry_of(name)?)),
+        ..Account::lasting(known.realm.name.clone(), name.into())
+    };
+    Some(FoundKeys {
+        account: Some(Arc::new(account)),
+        keys: keys.collect(),
+        otherwise: Otherwise::Refuse,
+    })
+}
+
+fn found_token(
+    known: &KnownRealm,
+    name: &str,
+    subject: &str,
+    (not_before, expires): (Option<Duration>, Duration),
+    keys: impl Iterator<Item = Key>,
+) -> Option<FoundKeys> {
+    let clock = Clock { now: clock::now(), unix: clock::unix_now() };
+    if not_before.is_some_and(|begins| clock.unix + CLOCKS_DIFFER < begins) {
+        return None;
+    }
+    let account = Account {
+        quota_name: subject.into(),
+        credential: CredentialKind::SignedToken,
+        expires: Some(clock.instant_of(expires)),
+        ..Account::lasting(known.realm.name.clone(), name.into())
+    };
+    Some(FoundKeys {
+        account: Some(Arc::new(account)),
+        keys: keys.collect(),
+        otherwise: Otherwise::Refuse,
+    })
+}
+
+/// The user that an access token was made for is its key's name on the wire; what tells two of them
+/// apart is the key that the token gives the client.
+fn found_by_token(
+    claim: &Claim,
+    key: &TokenKey,
+    token: access_token::AccessToken,
+    clock: Clock,
+) -> Option<FoundKeys> {
+    // What RFC 7635 §4.1.1 asks: lifetime + delta > |now - timestamp|.
+    if token.lifetime + CLOCKS_DIFFER <= clock.unix.abs_diff(token.issued) {
+        return None;
+    }
+    let account = Account {
+        quota_name: format!("{}/{}", key.kid, fingerprint(&token.mac_key)).into(),
+        credential: CredentialKind::AccessToken,
+        opened_by: Some(key.fingerprint()),
+        expires: Some(clock.instant_of(token.ends())),
+        ..Account::lasting(claim.realm.clone(), key.kid.as_str().into())
+    };
+    Some(FoundKeys {
+        account: Some(Arc::new(account)),
+        keys: smallvec![token.mac_key],
+        otherwise: Otherwise::Refuse,
+    })
+}
+
+/// What may be shown of a key: enough to tell it from others.
+fn fingerprint(key: &Key) -> String {
+    let hash = Sha256::digest(key.as_bytes());
+    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A key that nobody has, for users that do not exist: refusing them takes as long as refusing a
@@ -207,82 +572,18 @@ impl UserSecret {
 fn decoy(algorithm: PasswordAlgorithm) -> FoundKeys {
     let bytes: [u8; 32] = rand::random();
     let key = bytes.get(..algorithm.key_len()).map(|bytes| Key::from_bytes(algorithm, bytes));
-    FoundKeys { username: None, keys: key.into_iter().flatten().collect() }
-}
-
-/// The moment at the head of a time-limited user name, `expiry` or `expiry:name`, in seconds since
-/// 1970. Digits only: neither sign nor space nor a number past 64 bits.
-fn expiry_of(name: &str) -> Option<Duration> {
-    let digits = name.split_once(':').map_or(name, |(digits, _)| digits);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+    FoundKeys {
+        account: None,
+        keys: key.into_iter().flatten().collect(),
+        otherwise: Otherwise::Refuse,
     }
-    digits.parse().ok().map(Duration::from_secs)
 }
 
-/// The password that goes with a time-limited user name: `base64(HMAC-SHA1(secret, name))`.
-pub fn time_limited_password(secret: &[u8], name: &str) -> Option<String> {
-    let mut mac = Hmac::<Sha1>::new_from_slice(secret).ok()?;
-    mac.update(name.as_bytes());
-    Some(base64::Engine::encode(
-        &base64::engine::general_purpose::STANDARD,
-        mac.finalize().into_bytes(),
-    ))
-}
+/// How far the clock of whoever makes tokens may be from ours (RFC 7635 §4.1.1: five seconds).
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
+
+/// The least time between two lines of the log about claims that the stores could not answer.
+const TELL_UNANSWERED_EVERY: Duration = Duration::from_secs(10);
 
 /// Claims that wait at once; further sessions wait for room.
 const MAILBOX: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn expiry_is_read_strictly() {
-        let cases = [
-            ("1700000000", Some(1_700_000_000)),
-            ("1700000000:alice", Some(1_700_000_000)),
-            ("1700000000:alice:phone", Some(1_700_000_000)),
-            ("", None),
-            (":alice", None),
-            ("-1:alice", None),
-            ("+1700000000:alice", None),
-            (" 1700000000:alice", None),
-            ("0x10:alice", None),
-            ("18446744073709551616:alice", None),
-            ("alice:1700000000", None),
-        ];
-        for (name, seconds) in cases {
-            assert_eq!(seconds.map(Duration::from_secs), expiry_of(name), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn password_is_the_hmac_of_the_name() {
-        // Computed with `printf 1700000000:alice | openssl dgst -sha1 -hmac secret -binary |
-        // base64`.
-        let password = time_limited_password(b"secret", "1700000000:alice");
-
-        assert_eq!(Some(EXPECTED), password.as_deref());
-    }
-
-    #[test]
-    fn algorithms_are_those_that_every_user_has() {
-        let sources = |users: Vec<(String, UserSecret)>| CredentialSources {
-            realm: "r".into(),
-            users,
-            rest_secrets: Vec::new(),
-        };
-        let md5_only = UserSecret::Keys { md5: Some([0; 16]), sha256: None };
-        let password = UserSecret::Password("p".into());
-
-        let both = sources(vec![("a".into(), password.clone())]).password_algorithms();
-        let common =
-            sources(vec![("a".into(), password), ("b".into(), md5_only)]).password_algorithms();
-
-        assert_eq!(vec![PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5], both);
-        assert_eq!(vec![PasswordAlgorithm::Md5], common);
-    }
-
-    const EXPECTED: &str = "d8soP47RbdIKLDUOpnJPVQyq5Ts=";
-}

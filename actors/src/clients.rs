@@ -6,7 +6,7 @@ use actix::prelude::*;
 use slab::Slab;
 use sterna_proto::address::FiveTuple;
 
-use crate::allocation::AllocationActor;
+use crate::allocation::{AllocationActor, EndReason};
 use crate::session::{SessionActor, SessionId};
 use crate::supervision::RestartWindow;
 use crate::transport::ClientTransport;
@@ -18,6 +18,10 @@ pub(crate) struct Client {
     pub(crate) transport: Rc<dyn ClientTransport>,
     pub(crate) session: Addr<SessionActor>,
     pub(crate) allocation: Option<(u64, Addr<AllocationActor>)>,
+    /// It has proved who it is.
+    pub(crate) proved: bool,
+    /// So many of its requests count as failed logins until they have proved something.
+    pub(crate) on_trial: u32,
     pub(crate) restarts: RestartWindow,
     /// Its place among the groups of the wake at hand.
     pub(crate) group: Option<usize>,
@@ -27,6 +31,8 @@ pub(crate) struct Client {
     pub(crate) restart_due: bool,
     /// Its connection is gone.
     pub(crate) left: bool,
+    /// Why it was told to go, if it was.
+    pub(crate) ended: Option<EndReason>,
 }
 
 /// The table of a listener. Its memory follows the clients it holds, down as well as up.
@@ -152,6 +158,9 @@ mod tests {
             transport: Rc::new(Nowhere(five_tuple(number))),
             session: Context::new().address(),
             allocation: None,
+            proved: false,
+            on_trial: 0,
+            ended: None,
             restarts: RestartWindow::new(supervision::SESSION.budget),
             group: None,
             session_over: false,

@@ -13,7 +13,13 @@ pub fn now() -> Instant {
 }
 
 /// Seconds and fractions since 1970, for credentials that name a date. Zero on a machine whose
-/// clock stands before it.
+/// clock stands before it. Under a paused runtime it goes as [`now`] does.
 pub fn unix_now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    let real = Instant::now();
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Virtual time is ahead of the real one, or behind it; otherwise there is no difference.
+    match now().checked_duration_since(real) {
+        Some(ahead) => unix + ahead,
+        None => unix.saturating_sub(real.duration_since(now())),
+    }
 }

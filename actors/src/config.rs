@@ -11,13 +11,12 @@ use sterna_proto::address::TransportProtocol;
 use sterna_proto::allocation::Lifetimes;
 use tokio::sync::watch;
 
+use crate::policy::Policy;
 use crate::tls::TlsTerms;
 
 /// Everything a [`Server`](crate::Server) is started with. It holds secrets, so it has no `Debug`.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// The realm of the long-term credentials (RFC 8489 §9.2).
-    pub realm: String,
     /// Where to listen; port 0 binds any free one.
     pub listen: Vec<Listen>,
     /// What TLS and DTLS clients are shown, renewed while the server runs; `None` serves neither.
@@ -28,22 +27,18 @@ pub struct ServerConfig {
     pub software: Option<String>,
     /// Where relayed transport addresses come from.
     pub relay: RelayConfig,
-    /// Static users and their secrets.
-    pub users: Vec<(String, UserSecret)>,
-    /// Secrets of time-limited credentials; any of them is good, so that they can rotate.
-    pub rest_secrets: Vec<Vec<u8>>,
     /// Lifetimes of allocations, permissions and channels.
     pub lifetimes: Lifetimes,
     /// How long a nonce is good for.
     pub nonce_lifetime: Duration,
     /// How long the second port of an EVEN-PORT pair is held (RFC 8656 §7.2: at least 30 s).
     pub reservation: Duration,
-    /// Which peers may be relayed to.
-    pub peers: PeerLists,
     /// The number on every table that clients fill.
     pub limits: Limits,
     /// Accept channel numbers up to 0x7FFE as RFC 5766 had them.
     pub rfc5766_channel_numbers: bool,
+    /// Who may relay what. It can be replaced while the server runs.
+    pub policy: Policy,
 }
 
 /// Where clients arrive.
@@ -57,12 +52,14 @@ pub struct Listen {
     /// The sources whose PROXY protocol header is believed, on a listener that expects one of each
     /// client.
     pub proxy: Option<Vec<IpNet>>,
+    /// The realm whose users are asked for here; `None` is the policy's first.
+    pub realm: Option<Arc<str>>,
 }
 
 impl Listen {
     /// A listener that clients reach by themselves.
     pub fn direct(protocol: TransportProtocol, address: SocketAddr) -> Listen {
-        Listen { protocol, address, proxy: None }
+        Listen { protocol, address, proxy: None, realm: None }
     }
 }
 
@@ -87,39 +84,6 @@ pub struct RelayConfig {
     pub device: Option<String>,
 }
 
-/// How a static user proves itself.
-#[derive(Clone)]
-pub enum UserSecret {
-    /// The password; keys are derived from it.
-    Password(String),
-    /// Keys already derived for this realm.
-    Keys {
-        /// `MD5(username:realm:password)`.
-        md5: Option<[u8; 16]>,
-        /// `SHA-256(username:realm:password)`.
-        sha256: Option<[u8; 32]>,
-    },
-}
-
-// Secrets must not reach a log by way of `{:?}`.
-impl fmt::Debug for UserSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            UserSecret::Password(_) => "Password(..)",
-            UserSecret::Keys { .. } => "Keys(..)",
-        })
-    }
-}
-
-/// Peer addresses allowed and denied beyond the built-in rules.
-#[derive(Clone, Debug, Default)]
-pub struct PeerLists {
-    /// Wins over the built-in deny list.
-    pub allow: Vec<IpNet>,
-    /// Wins over everything.
-    pub deny: Vec<IpNet>,
-}
-
 /// The number on every table that clients fill.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -136,6 +100,10 @@ pub struct Limits {
     /// Unauthenticated answers (401, 438, Binding) to one source address in a second; what is over
     /// stays unanswered. 0 = no limit.
     pub unauthenticated_answers_per_second: u32,
+    /// Failed logins of one source address in a minute, at all listeners together; what comes after
+    /// them is dropped before its credential is looked at. Each listener counts what it lets try
+    /// at once, and hears of what failed at the others as soon as they have told it. 0 = no limit.
+    pub failed_logins_per_minute: u32,
     /// Connections of one TCP listening socket; a further one is closed at once.
     pub connections_per_listener: usize,
     /// Those of them whose client has proved nothing yet. A UDP socket has as many such DTLS

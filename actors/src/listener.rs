@@ -6,6 +6,10 @@
 //! - Stops when: it is told to, after its sessions have answered what was in flight.
 //! - If it panics: healed in place. Socket and table stay, sessions and allocations go on.
 
+mod ending;
+mod logins;
+mod terms;
+
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -20,6 +24,7 @@ use slog::{Logger, debug, error, info, warn};
 use smallvec::SmallVec;
 use sterna_proto::address::{FiveTuple, ServerReflexive};
 use sterna_proto::drops::DropReason;
+use sterna_proto::failed_logins::FailedLogins;
 use sterna_proto::first_contact::FirstContact;
 use sterna_proto::limiter::SourceLimiter;
 use sterna_proto::stun::{Class, Kind, Message, Method, peek_class, peek_kind};
@@ -37,6 +42,10 @@ use crate::session::{
 use crate::socket::{BATCH, ReceiveBatch};
 use crate::supervision::{self, Ended, RestartWindow, Spent};
 use crate::transport::{ClientTransport, HeaderFields, ListenSocket};
+
+pub use ending::{EndClient, Shutdown};
+pub use logins::{FailedElsewhere, Introduce, LoginFailed, LoginProved};
+pub use terms::SetTerms;
 
 /// Start the allocation that a session has gathered, and send the client's data there from now on.
 #[derive(Message)]
@@ -71,14 +80,6 @@ enum Child {
     Session,
     /// The `n`th allocation of its session: the end of one says nothing about the next.
     Allocation(u64),
-}
-
-/// Stop: take no new work, answer what is in flight, end every session and allocation.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Shutdown {
-    /// Told when the last of them has ended.
-    pub done: oneshot::Sender<()>,
 }
 
 /// Tell how many clients there are and what was dropped.
@@ -133,6 +134,8 @@ pub struct ListenerSeed {
     pub scratch: Rc<RefCell<ReceiveBatch>>,
     /// The limit on unauthenticated answers.
     pub limiter: SourceLimiter,
+    /// The limit on failed logins.
+    pub failed_logins: FailedLogins,
     /// Sessions at once; a further client stays unanswered.
     pub sessions_max: usize,
 }
@@ -145,6 +148,9 @@ pub struct ListenerActor {
     local: SocketAddr,
     scratch: Rc<RefCell<ReceiveBatch>>,
     limiter: SourceLimiter,
+    failed_logins: FailedLogins,
+    /// The server's other listeners, which count the same failures.
+    others: Vec<Recipient<FailedElsewhere>>,
     sessions_max: usize,
     neighbours: Arc<SessionNeighbours>,
     clients: Clients,
@@ -183,6 +189,8 @@ impl ListenerActor {
             socket: seed.socket,
             scratch: seed.scratch,
             limiter: seed.limiter,
+            failed_logins: seed.failed_logins,
+            others: Vec::new(),
             sessions_max: seed.sessions_max,
             neighbours: Arc::new(neighbours(&context.address())),
             clients: Clients::default(),
@@ -264,8 +272,13 @@ impl Handler<StartAllocation> for ListenerActor {
 
     fn handle(&mut self, wanted: StartAllocation, ctx: &mut Context<Self>) -> Self::Result {
         let session = wanted.session;
+        let current = &self.neighbours.allocation_terms;
+        let is_up_to_date = Arc::ptr_eq(wanted.seed.core.terms(), current);
+        let terms = self.allocation_terms();
         let client = self.clients.of(session).and_then(|key| self.clients.get_mut(key));
-        let client = client.filter(|_| self.closing.is_none()).ok_or(SessionGone)?;
+        let client = client
+            .filter(|client| self.closing.is_none() && client.ended.is_none())
+            .ok_or(SessionGone)?;
         let actor = AllocationActor::new(
             session,
             wanted.seed,
@@ -277,6 +290,10 @@ impl Handler<StartAllocation> for ListenerActor {
         let child = Child::Allocation(self.allocations_started);
         let address = supervision::watch(Context::new(), actor, tell_end(ctx, session, child));
         let handle = AllocationHandle::of(&address);
+        // Its session has gathered it by the terms of a moment ago.
+        if !is_up_to_date {
+            address.do_send(terms);
+        }
         client.allocation = Some((self.allocations_started, address));
         Ok(handle)
     }
@@ -301,18 +318,6 @@ impl Handler<ChildEnded> for ListenerActor {
                 Ended::Finished => self.session_over(key),
                 Ended::Panicked(panic) => self.session_panicked(key, &panic, ctx),
             },
-        }
-        self.finish_if_closed(ctx);
-    }
-}
-
-impl Handler<Shutdown> for ListenerActor {
-    type Result = ();
-
-    fn handle(&mut self, shutdown: Shutdown, ctx: &mut Context<Self>) {
-        self.closing = Some(shutdown.done);
-        for client in self.clients.iter() {
-            client.session.do_send(EndSession);
         }
         self.finish_if_closed(ctx);
     }
@@ -474,8 +479,18 @@ impl ListenerActor {
         let needs_session = message.method() != Method::BINDING
             && message.class() == Class::Request
             && message.integrity_algorithm().is_some();
-        if let Some(key) = self.clients.at(&five_tuple).filter(|_| needs_session) {
-            return self.hand_to_session(key, bytes);
+        if needs_session {
+            let known = self.clients.at(&five_tuple);
+            let client = known.and_then(|key| self.clients.get(key));
+            // Ahead of all that costs something. Who has proved itself does not notice.
+            if !client.is_some_and(|client| client.proved)
+                && self.failed_logins.is_shut_out(five_tuple.client.ip(), now)
+            {
+                return self.drops.count(DropReason::RateLimited);
+            }
+            if let Some(key) = known {
+                return self.hand_to_session(key, bytes, now);
+            }
         }
         self.answer.clear();
         let client = ServerReflexive(five_tuple.client);
@@ -488,7 +503,7 @@ impl ListenerActor {
             }
             FirstContact::Admit => {
                 let key = self.start_session(five_tuple, ctx);
-                self.hand_to_session(key, bytes);
+                self.hand_to_session(key, bytes, now);
             }
         }
     }
@@ -506,9 +521,15 @@ impl ListenerActor {
         self.drops.count_many(DropReason::SendFailed, u64::from(sent.failed));
     }
 
-    fn hand_to_session(&mut self, key: usize, bytes: &[u8]) {
-        let Some(client) = self.clients.get(key) else { return };
+    fn hand_to_session(&mut self, key: usize, bytes: &[u8], now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
         match client.session.try_send(ClientRequest(Bytes::copy_from_slice(bytes))) {
+            // It counts as failed at once: many that are asked about at the same time are no way
+            // around the limit.
+            Ok(()) if !client.proved => {
+                let source = client.five_tuple.client.ip();
+                client.on_trial += u32::from(self.failed_logins.reserve(source, now));
+            }
             Ok(()) => {}
             Err(SendError::Full(_)) => self.drops.count(DropReason::MailboxFull),
             // Between its end and the word of it; the client retransmits.
@@ -531,11 +552,14 @@ impl ListenerActor {
             transport,
             session,
             allocation: None,
+            proved: false,
+            on_trial: 0,
             restarts: RestartWindow::new(supervision::SESSION.budget),
             group: None,
             session_over: false,
             restart_due: false,
             left: false,
+            ended: None,
         })
     }
 
@@ -580,7 +604,7 @@ impl ListenerActor {
         let allocation =
             client.allocation.as_ref().map(|(_, allocation)| AllocationHandle::of(allocation));
         let session = self.spawn_session(id, client.transport.clone(), allocation, ctx);
-        if self.closing.is_some() || client.left {
+        if self.closing.is_some() || client.left || client.ended.is_some() {
             session.do_send(EndSession);
         }
         if let Some(client) = self.clients.get_mut(key) {
@@ -608,25 +632,16 @@ impl ListenerActor {
     fn session_over(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.session_over = true;
+        // What it has not been told about was no failure: the stores were down, or the nonce stale.
+        let on_trial = std::mem::take(&mut client.on_trial);
+        self.failed_logins.give_back(client.five_tuple.client.ip(), on_trial, clock::now());
         let Some((_, allocation)) = &client.allocation else { return self.clients.remove(key) };
-        allocation.do_send(EndAllocation(match self.closing {
-            Some(_) => EndReason::Shutdown,
-            None if client.left => EndReason::ClientLeft,
-            None => EndReason::SessionFailed,
+        allocation.do_send(EndAllocation(match (client.ended, self.closing.is_some()) {
+            (Some(reason), _) => reason,
+            (None, true) => EndReason::Shutdown,
+            (None, false) if client.left => EndReason::ClientLeft,
+            (None, false) => EndReason::SessionFailed,
         }));
-    }
-
-    fn finish_if_closed(&mut self, ctx: &mut Context<Self>) {
-        if self.clients.is_empty()
-            && let Some(done) = self.closing.take()
-        {
-            for listen in &self.listen {
-                info!(self.log, "listener closed"; "url" => %listen);
-            }
-            // Whoever asked has not waited this long.
-            let _ = done.send(());
-            ctx.stop();
-        }
     }
 
     /// Logs what has been dropped since the last time.

@@ -1,24 +1,29 @@
 //! A TCP connection between the server and a peer, and what becomes of it (RFC 6062).
 
+mod pace;
+
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix::Recipient;
 use actix::dev::SendError;
 use slog::Logger;
+use sterna_proto::account::Account;
+use sterna_proto::quotas::{Direction, PerDirection};
 use sterna_proto::stun::ConnectionId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
-use crate::allocation::ConnectionReport;
+use crate::allocation::{ConnectionReport, DrawBytes};
 use crate::paced::Paced;
 use crate::session::SessionId;
 use crate::usage::{Traffic, Usage};
+
+use pace::Pace;
 
 /// A connection to a peer that no runtime watches: what the peer sends waits in the kernel, within
 /// the bound that the kernel has for it.
@@ -53,7 +58,7 @@ pub struct PeerConnection {
 /// What ties a connection to its allocation: dropped at the end of either, it tells the other.
 struct Tie {
     meter: Meter,
-    allocation_ended: oneshot::Receiver<Infallible>,
+    is_paced: watch::Receiver<bool>,
 }
 
 impl fmt::Debug for PeerConnection {
@@ -69,18 +74,19 @@ impl PeerConnection {
     }
 
     /// The connection `stream` of an allocation, which hears through `meter` of what it carries and
-    /// of its end, and ends it by dropping the other side of `allocation_ended`.
+    /// of its end. The other side of `is_paced` says whether its bytes are limited, and ends it
+    /// when it is dropped.
     pub fn of_allocation(
         stream: Box<dyn PeerStream>,
         meter: Meter,
-        allocation_ended: oneshot::Receiver<Infallible>,
+        is_paced: watch::Receiver<bool>,
     ) -> PeerConnection {
-        PeerConnection { stream, tie: Some(Box::new(Tie { meter, allocation_ended })) }
+        PeerConnection { stream, tie: Some(Box::new(Tie { meter, is_paced })) }
     }
 
     /// Copies what comes on either side to the other, until both have ended, the allocation does,
     /// or the connection breaks. The end of one direction is passed on as such. Each direction is
-    /// read as fast as its far side takes it.
+    /// read as fast as its far side takes it, and as the allocation's limits let it.
     ///
     /// # Errors
     /// What broke it.
@@ -101,14 +107,29 @@ impl PeerConnection {
         let Some(tie) = self.tie else {
             return copy(&mut client, &mut peer).await;
         };
-        let Tie { meter, allocation_ended } = *tie;
+        let Tie { meter, mut is_paced } = *tie;
+        let pace = |direction| Pace::new(is_paced.clone(), direction, meter.draw.clone());
+        let (to_peers, to_client) = (pace(Direction::ToPeers), pace(Direction::ToClient));
         // Dropped last: its word says that both connections are closed.
         let meter = RefCell::new(meter);
-        let mut client = Metered { stream: client, leg: |usage| &mut usage.client, meter: &meter };
-        let mut peer = Metered { stream: peer, leg: |usage| &mut usage.peer, meter: &meter };
+        let mut client = Metered {
+            stream: client,
+            leg: |usage| &mut usage.client,
+            pace: to_peers,
+            allowance: |[to_peers, _]| to_peers,
+            meter: &meter,
+        };
+        let mut peer = Metered {
+            stream: peer,
+            leg: |usage| &mut usage.peer,
+            pace: to_client,
+            allowance: |[_, to_client]| to_client,
+            meter: &meter,
+        };
+        let allocation_ended = async { while is_paced.changed().await.is_ok() {} };
         tokio::select! {
             copied = copy(&mut client, &mut peer) => copied,
-            _ = allocation_ended => Ok(()),
+            () = allocation_ended => Ok(()),
         }
     }
 }
@@ -128,22 +149,25 @@ pub struct Meter {
     pub id: ConnectionId,
     /// Its allocation.
     pub allocation: Recipient<ConnectionReport>,
+    /// Likewise, where it is asked for what may be carried.
+    pub draw: Recipient<DrawBytes>,
     /// The allocation's session, for the log.
     pub session: SessionId,
-    /// Likewise.
-    pub realm: Arc<str>,
-    /// Likewise.
-    pub username: Arc<str>,
+    /// Likewise, its owner.
+    pub account: Arc<Account>,
     /// Likewise.
     pub log: Logger,
     /// What has been carried and not told.
     pub untold: Usage,
+    /// What may be carried without asking again.
+    pub allowance: PerDirection<u64>,
 }
 
 impl Meter {
     fn report(&mut self, over: bool) -> ConnectionReport {
         let Usage { client, peer, .. } = std::mem::take(&mut self.untold);
-        ConnectionReport { id: self.id, client, peer, over }
+        let unused = if over { self.allowance } else { [0; 2] };
+        ConnectionReport { id: self.id, client, peer, over, unused }
     }
 
     fn tell_if_due(&mut self) {
@@ -168,15 +192,17 @@ impl Drop for Meter {
             let report = self.report(true);
             self.allocation.do_send(report);
         } else if self.untold.client.packets() + self.untold.peer.packets() > 0 {
-            self.untold.report(&self.log, self.session, &self.realm, &self.username);
+            self.untold.report(&self.log, self.session, &self.account);
         }
     }
 }
 
-/// One end of a relayed connection, with its traffic counted.
+/// One end of a relayed connection, with its traffic counted, and read as its pace allows.
 struct Metered<'a, S> {
     stream: S,
     leg: fn(&mut Usage) -> &mut Traffic,
+    pace: Pace,
+    allowance: fn(&mut PerDirection<u64>) -> &mut u64,
     meter: &'a RefCell<Meter>,
 }
 
@@ -194,14 +220,41 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<'_, S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let most = {
+            let allowances = &mut this.meter.borrow_mut().allowance;
+            ready!(this.pace.poll_allowance(cx, (this.allowance)(allowances)))
+        };
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let polled = match most {
+            None => Pin::new(&mut this.stream).poll_read(cx, buffer),
+            Some(most) => poll_read_some(&mut this.stream, cx, buffer, most),
+        };
         let read = buffer.filled().len() - before;
+        if most.is_some() {
+            let allowances = &mut this.meter.borrow_mut().allowance;
+            *(this.allowance)(allowances) -= read as u64;
+        }
         if read > 0 {
             self.count(|traffic| traffic.received(1, read as u64));
         }
         polled
     }
+}
+
+/// Reads no more than `most` bytes.
+fn poll_read_some(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+    most: u64,
+) -> Poll<io::Result<()>> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.remaining());
+    let mut room = ReadBuf::new(buffer.initialize_unfilled_to(most));
+    let polled = Pin::new(stream).poll_read(cx, &mut room);
+    let read = room.filled().len();
+    buffer.advance(read);
+    polled
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<'_, S> {

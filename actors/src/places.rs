@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use socket2::Socket;
@@ -36,6 +37,8 @@ pub(crate) struct Bound {
     /// What is spoken there, with the real port.
     pub(crate) listen: Vec<Listen>,
     pub(crate) carrier: Carrier,
+    /// The realm whose users are asked for there.
+    pub(crate) realm: Option<Arc<str>>,
     /// One for each worker.
     pub(crate) sockets: Vec<Socket>,
 }
@@ -62,23 +65,32 @@ impl Place {
     /// bytes tell apart share a socket.
     ///
     /// # Errors
-    /// Where one of two such expects PROXY headers and the other does not.
+    /// Where one of two such expects PROXY headers and the other does not, or has another realm.
     pub(crate) fn all(listen: &[Listen]) -> Result<Vec<Place>, BindError> {
         let mut places: Vec<Place> = Vec::new();
         for listen in listen {
             let carrier = Carrier::of(listen);
             match places.iter_mut().find(|place| place.takes_in(listen, &carrier)) {
                 None => places.push(Place { listen: vec![listen.clone()], carrier }),
-                Some(place) if place.carrier == carrier => place.listen.push(listen.clone()),
-                Some(_) => {
+                Some(place) if place.carrier == carrier && place.realm() == listen.realm => {
+                    place.listen.push(listen.clone());
+                }
+                Some(place) => {
                     let &Listen { protocol, address, .. } = listen;
-                    let why = "the same socket cannot expect PROXY headers and expect none";
+                    let why = match place.carrier == carrier {
+                        true => "the same socket cannot have two realms of its own",
+                        false => "the same socket cannot expect PROXY headers and expect none",
+                    };
                     let cause = io::Error::new(io::ErrorKind::InvalidInput, why);
                     return Err(BindError { protocol, address, cause });
                 }
             }
         }
         Ok(places)
+    }
+
+    fn realm(&self) -> Option<Arc<str>> {
+        self.listen.first().and_then(|listen| listen.realm.clone())
     }
 
     /// Whether both are one socket. Port 0 is a port of its own each time.
@@ -92,12 +104,13 @@ impl Place {
 
     /// Binds a socket for each of `workers`.
     pub(crate) fn bind(self, workers: usize) -> Result<Bound, BindError> {
+        let realm = self.realm();
         let Place { mut listen, carrier } = self;
         // Sockets that share a port also share it with another process of the same user, which
         // would take half of the clients: one that shares nothing tells whether the address is
         // free.
         let Some(first) = listen.first().cloned() else {
-            return Ok(Bound { listen, carrier, sockets: Vec::new() });
+            return Ok(Bound { listen, carrier, realm, sockets: Vec::new() });
         };
         let alone = bind(&carrier, &first, first.address, ListenOptions { share_port: false })?;
         let local = alone.local_addr().ok().and_then(|local| local.as_socket());
@@ -111,7 +124,7 @@ impl Place {
             vec![alone]
         };
         listen.iter_mut().for_each(|listen| listen.address = address);
-        Ok(Bound { listen, carrier, sockets })
+        Ok(Bound { listen, carrier, realm, sockets })
     }
 }
 
@@ -171,6 +184,14 @@ mod tests {
     #[test]
     fn any_port_is_another_each_time() {
         assert_eq!(2, shown(&["tcp://192.0.2.1:0", "tls://192.0.2.1:0"]).len());
+    }
+
+    #[test]
+    fn one_socket_has_one_realm() {
+        let of_realm = Listen { realm: Some("south.gov".into()), ..listen("tls://192.0.2.1:443") };
+        let refused = Place::all(&[listen("tcp://192.0.2.1:443"), of_realm]);
+        let fault = refused.err().expect("they do not go together").to_string();
+        assert!(fault.contains("two realms"), "{fault}");
     }
 
     #[test]

@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use slog::{Logger, debug};
+use sterna_proto::account::Account;
 use sterna_proto::address::{Family, RelayTransport, RelayedAddr};
 use sterna_proto::port_pool::{Parity, PortPool};
+use sterna_proto::quotas::UserName;
 use sterna_proto::stun::ReservationToken;
 
 use crate::clock;
@@ -37,10 +39,10 @@ pub struct LeasePort {
     /// Any port, an even one, or an even one with its successor reserved.
     pub parity: Parity,
     /// Who may claim the reserved successor.
-    pub user: Arc<str>,
+    pub user: Arc<Account>,
 }
 
-/// Every port of the family is taken (508).
+/// Every port of the family is taken, or nothing more can be reserved (508).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPortsLeft;
 
@@ -51,7 +53,7 @@ pub struct ClaimReservation {
     /// The token of the RESERVATION-TOKEN attribute.
     pub token: ReservationToken,
     /// The user who claims; it has to be the one who reserved.
-    pub user: Arc<str>,
+    pub user: Arc<Account>,
 }
 
 /// No such reservation, or not this user's, or its time is over (508).
@@ -147,7 +149,8 @@ pub struct PortAllocator {
     hold_reservation: Duration,
     pools: Vec<Pool>,
     next: usize,
-    reservations: HashMap<ReservationToken, Reservation>,
+    /// One for each user at most: what is reserved counts against no quota.
+    reservations: HashMap<UserName, Reservation>,
     /// Counts the rebuilds: a lease of an earlier epoch says nothing about the pools of this one.
     epoch: u64,
     sweep_armed: bool,
@@ -161,8 +164,9 @@ struct Pool {
 }
 
 struct Reservation {
+    token: ReservationToken,
     lease: PortLease,
-    user: Arc<str>,
+    user: Arc<Account>,
     expires: Instant,
 }
 
@@ -224,11 +228,15 @@ impl Handler<LeasePort> for PortAllocator {
     type Result = Result<PortLease, NoPortsLeft>;
 
     fn handle(&mut self, wanted: LeasePort, ctx: &mut Context<Self>) -> Self::Result {
-        let address = self.take(&wanted).ok_or(NoPortsLeft)?;
-        let reservation = match wanted.parity {
+        let reserves = match wanted.parity {
             Parity::Any | Parity::Even => None,
-            Parity::EvenWithNext => Some(self.reserve(&wanted, address, ctx)),
+            Parity::EvenWithNext => Some(UserName::of(&wanted.user)),
         };
+        if reserves.as_ref().is_some_and(|user| !self.may_reserve(user)) {
+            return Err(NoPortsLeft);
+        }
+        let address = self.take(&wanted).ok_or(NoPortsLeft)?;
+        let reservation = reserves.map(|user| self.reserve(user, &wanted, address, ctx));
         Ok(self.lease(wanted.transport, address, reservation, ctx))
     }
 }
@@ -237,15 +245,14 @@ impl Handler<ClaimReservation> for PortAllocator {
     type Result = Result<PortLease, UnknownToken>;
 
     fn handle(&mut self, claim: ClaimReservation, _: &mut Context<Self>) -> Self::Result {
-        let now = clock::now();
-        let valid = self
-            .reservations
-            .get(&claim.token)
-            .is_some_and(|held| held.user == claim.user && now < held.expires);
+        let (now, user) = (clock::now(), UserName::of(&claim.user));
+        let valid = self.reservations.get(&user).is_some_and(|held| {
+            held.token == claim.token && held.user.is_same_holder(&claim.user) && now < held.expires
+        });
         if !valid {
             return Err(UnknownToken);
         }
-        self.reservations.remove(&claim.token).map(|held| held.lease).ok_or(UnknownToken)
+        self.reservations.remove(&user).map(|held| held.lease).ok_or(UnknownToken)
     }
 }
 
@@ -268,7 +275,7 @@ impl Handler<LeaseEnded> for PortAllocator {
                     "address" => %ended.address);
                 pool.ports.mark_busy(ended.address.port(), clock::now() + HELD_ELSEWHERE_FOR);
                 if let Some(token) = reservation {
-                    self.reservations.remove(&token);
+                    self.reservations.retain(|_, held| held.token != token);
                 }
             }
         }
@@ -329,9 +336,16 @@ impl PortAllocator {
         }
     }
 
+    /// A user that holds a reservation may exchange it for another.
+    fn may_reserve(&self, user: &UserName) -> bool {
+        self.reservations.len() < RESERVATIONS_MAX || self.reservations.contains_key(user)
+    }
+
     /// Holds the port above `even`, which the pool has taken with it, for whoever shows the token.
+    /// What the user had reserved before is free again.
     fn reserve(
         &mut self,
+        user: UserName,
         wanted: &LeasePort,
         even: SocketAddr,
         ctx: &mut Context<Self>,
@@ -341,8 +355,9 @@ impl PortAllocator {
         let expires = clock::now() + self.hold_reservation;
         // Unguessable, since whoever shows it gets the port.
         let token = ReservationToken(rand::random());
-        let user = wanted.user.clone();
-        self.reservations.insert(token, Reservation { lease, user, expires });
+        let account = wanted.user.clone();
+        let reservation = Reservation { token, lease, user: account, expires };
+        self.reservations.insert(user, reservation);
         if !self.sweep_armed {
             self.arm_sweep(self.hold_reservation, ctx);
         }
@@ -367,6 +382,9 @@ impl PortAllocator {
 
 /// Leases asked for at once; a session waits for room in the mailbox, its client retransmits.
 const MAILBOX: usize = 1024;
+
+/// Ports held for somebody who has not come for them yet, of all users together.
+pub const RESERVATIONS_MAX: usize = 1024;
 
 /// How long a port that a foreign program held is left alone.
 const HELD_ELSEWHERE_FOR: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,26 +13,26 @@ use slog::{Logger, info, warn};
 use socket2::Socket;
 use sterna_proto::address::TransportProtocol;
 use sterna_proto::allocation::Terms;
-use sterna_proto::guard::Guard;
+use sterna_proto::failed_logins::FailedLogins;
 use sterna_proto::limiter::SourceLimiter;
-use sterna_proto::nonce::{NonceMinter, SecurityFeatures};
-use sterna_proto::peer_rules::{External, PeerRules, RelayAddresses};
-use sterna_proto::request::{ChannelNumbers, Offer};
-use sterna_proto::session::SessionTerms;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::authenticator::{Authenticator, CredentialSources};
+use crate::authenticator::{AskStores, Authenticator, CredentialSources};
 use crate::clock;
 use crate::config::{Listen, ServerConfig};
 use crate::connection_broker::ConnectionBroker;
-use crate::listener::{ListenerActor, ListenerSeed, Shutdown};
+use crate::listener::{self, ListenerActor, ListenerSeed, Shutdown};
 use crate::places::{Bound, Carrier, Place};
+use crate::policy::Policy;
+use crate::policy_keeper::{self, Merged, PolicyKeeper, PolicyNeighbours, ServerTerms, SetPolicy};
 use crate::port_allocator::PortAllocator;
+use crate::quota_keeper::QuotaKeeper;
 use crate::session::SessionNeighbours;
 use crate::socket::{
     BindError, KernelRelaySockets, ProxiedListenSocket, ReceiveBatch, RelayOptions,
     StreamListenSocket, StreamTerms, UdpListenSocket,
 };
+use crate::store_actor::{self, RealmsRead, SetStores, StoreActor, StoreNeighbours};
 use crate::supervision::Spent;
 use crate::transport::{ListenSocket, RelaySockets};
 
@@ -85,6 +85,9 @@ pub struct Server {
     addresses: Vec<Listen>,
     ports: Addr<PortAllocator>,
     connections: Addr<ConnectionBroker>,
+    policy: Addr<PolicyKeeper>,
+    stores: Addr<StoreActor>,
+    quotas: Addr<QuotaKeeper>,
     listeners: Vec<Addr<ListenerActor>>,
     arbiters: Vec<Arbiter>,
     spent: mpsc::Receiver<Spent>,
@@ -95,14 +98,33 @@ pub struct Server {
 #[derive(Clone)]
 struct Shared {
     config: Arc<ServerConfig>,
-    session_terms: Arc<SessionTerms>,
+    terms: ServerTerms,
+    policy: Arc<Merged>,
+    sources: Arc<CredentialSources>,
     allocation_terms: Arc<Terms>,
+    stores: Addr<StoreActor>,
     relay_sockets: Arc<dyn RelaySockets>,
     ports: Addr<PortAllocator>,
     connections: Addr<ConnectionBroker>,
+    quotas: Addr<QuotaKeeper>,
     started: Instant,
     spent: mpsc::Sender<Spent>,
     log: Logger,
+}
+
+/// A listener before it is started.
+struct Seat {
+    /// What is spoken there.
+    listen: Vec<Listen>,
+    carrier: Carrier,
+    realm: Option<Arc<str>>,
+    socket: Socket,
+}
+
+/// The actors of one arbiter that others talk to.
+struct Started {
+    authenticator: Addr<Authenticator>,
+    listeners: Vec<(Option<Arc<str>>, Addr<ListenerActor>)>,
 }
 
 impl Server {
@@ -127,21 +149,43 @@ impl Server {
             tell_spent(&spent),
         );
         let connections = ConnectionBroker::start(log.clone(), tell_spent(&spent));
+        let stores = StoreActor::start(log.clone(), tell_spent(&spent));
+        let config = Arc::new(config);
+        let terms = ServerTerms::new(config.clone(), &addresses);
+        let merged = Arc::new(Merged::of(&config.policy, &RealmsRead::default()));
+        let policy = PolicyKeeper::start(
+            terms.clone(),
+            config.policy.clone(),
+            log.clone(),
+            tell_spent(&spent),
+        );
+        let quotas = QuotaKeeper::start(merged.quotas(), log.clone(), tell_spent(&spent));
+        let sources = Arc::new(merged.sources());
+        // Before there is anybody to ask for a user: one that is in a store would be none.
+        stores
+            .do_send(SetStores { stores: config.policy.stores.clone(), sources: sources.clone() });
         let shared = Shared {
-            session_terms: Arc::new(session_terms(&config)),
-            allocation_terms: Arc::new(allocation_terms(&config, &addresses)),
+            sources,
+            allocation_terms: Arc::new(terms.allocation(&merged)),
             relay_sockets: Arc::new(KernelRelaySockets::new(relay_options)),
+            terms,
+            policy: merged,
+            stores: stores.clone(),
             ports: ports.clone(),
             connections: connections.clone(),
+            quotas: quotas.clone(),
             started: clock::now(),
             spent,
             log: log.clone(),
-            config: Arc::new(config),
+            config,
         };
         let mut server = Server {
             addresses,
             ports,
             connections,
+            policy,
+            stores,
+            quotas,
             listeners: Vec::new(),
             arbiters: Vec::new(),
             spent: spent_receiver,
@@ -160,39 +204,77 @@ impl Server {
         shared: Shared,
         bound: Vec<Bound>,
     ) -> Result<(), StartError> {
-        let mut by_worker: Vec<Vec<ToServe>> = Vec::new();
+        let mut by_worker: Vec<Vec<Seat>> = Vec::new();
         by_worker.resize_with(shared.config.workers, Vec::new);
-        for of_address in bound {
-            for (worker, socket) in by_worker.iter_mut().zip(of_address.sockets) {
-                worker.push(ToServe {
-                    listen: of_address.listen.clone(),
-                    carrier: of_address.carrier.clone(),
-                    socket,
-                });
+        for Bound { carrier, listen, realm, sockets } in bound {
+            for (worker, socket) in by_worker.iter_mut().zip(sockets) {
+                let (carrier, listen) = (carrier.clone(), listen.clone());
+                worker.push(Seat { carrier, listen, realm: realm.clone(), socket });
             }
         }
-        let mut number = 0;
-        for sockets in by_worker {
+        let (mut number, mut all) = (0, Vec::<Started>::new());
+        for seats in by_worker {
             let arbiter = Arbiter::new();
-            let (first, count) = (number, sockets.len() as u16);
+            let (first, count) = (number, seats.len() as u16);
             let (done, started) = oneshot::channel();
-            let shared = shared.clone();
+            let of_arbiter = shared.clone();
             arbiter.spawn(async move {
                 // The server has given up waiting only if it is gone itself.
-                let _ = done.send(start_listeners(&shared, first, sockets));
+                let _ = done.send(start_listeners(&of_arbiter, first, seats));
             });
             number += count;
             self.arbiters.push(arbiter);
             let gone = |_| io::Error::other("the arbiter ended");
             match started.await.map_err(gone).and_then(|started| started) {
-                Ok(listeners) => self.listeners.extend(listeners),
+                Ok(started) => all.push(started),
                 Err(cause) => {
                     self.end_arbiters().await;
                     return Err(StartError::Arbiter(cause));
                 }
             }
         }
+        let listeners = all.iter().flat_map(|started| &started.listeners);
+        self.listeners.extend(listeners.map(|(_, listener)| listener.clone()));
+        self.introduce(all);
         Ok(())
+    }
+
+    /// Tells the actors of those that were started after them.
+    fn introduce(&self, started: Vec<Started>) {
+        let authenticators = || started.iter().map(|started| &started.authenticator);
+        let of_stores = StoreNeighbours {
+            list_owners: self.quotas.clone().recipient(),
+            revoke: self.quotas.clone().recipient(),
+            authenticators: authenticators().map(|one| one.clone().recipient()).collect(),
+            realms: self.policy.clone().recipient(),
+        };
+        self.stores.do_send(store_actor::Introduce(of_stores));
+        for (this, listener) in self.listeners.iter().enumerate() {
+            let others = self.listeners.iter().enumerate().filter(|(other, _)| *other != this);
+            let others = others.map(|(_, other)| other.clone().recipient()).collect();
+            listener.do_send(listener::Introduce(others));
+        }
+        let listeners = started.iter().flat_map(|started| &started.listeners);
+        let of_policy = PolicyNeighbours {
+            listeners: listeners
+                .map(|(realm, listener)| (realm.clone(), listener.clone().recipient()))
+                .collect(),
+            authenticators: authenticators().map(|one| one.clone().recipient()).collect(),
+            stores: Some(self.stores.clone().recipient()),
+            quotas: Some(self.quotas.clone().recipient()),
+        };
+        self.policy.do_send(policy_keeper::Introduce(of_policy));
+    }
+
+    /// Lets another policy hold, for those as well who have an allocation: they lose it where their
+    /// user or secret is gone, and the peers that are not allowed any more.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.do_send(SetPolicy(policy));
+    }
+
+    /// The PolicyKeeper.
+    pub fn policy_keeper(&self) -> &Addr<PolicyKeeper> {
+        &self.policy
     }
 
     /// Where clients arrive, with the real ports.
@@ -213,6 +295,11 @@ impl Server {
     /// The ConnectionBroker.
     pub fn connection_broker(&self) -> &Addr<ConnectionBroker> {
         &self.connections
+    }
+
+    /// The QuotaKeeper.
+    pub fn quota_keeper(&self) -> &Addr<QuotaKeeper> {
+        &self.quotas
     }
 
     /// Waits until an actor that the server cannot do without keeps failing. Pending for ever
@@ -267,29 +354,20 @@ impl Server {
     }
 }
 
-/// A bound socket of one arbiter.
-struct ToServe {
-    /// What is spoken there.
-    listen: Vec<Listen>,
-    carrier: Carrier,
-    socket: Socket,
-}
-
 /// The actors of one arbiter, on that arbiter: an Authenticator, and a listener for each socket.
-fn start_listeners(
-    shared: &Shared,
-    first: u16,
-    sockets: Vec<ToServe>,
-) -> io::Result<Vec<Addr<ListenerActor>>> {
+fn start_listeners(shared: &Shared, first: u16, seats: Vec<Seat>) -> io::Result<Started> {
     let config = &shared.config;
     let authenticator = Authenticator::start(
-        credential_sources(config),
+        shared.sources.clone(),
+        AskStores::of(&shared.stores),
         shared.log.clone(),
         tell_spent(&shared.spent),
     );
     let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
     let mut listeners = Vec::new();
-    for (number, ToServe { listen, carrier, socket }) in (first..).zip(sockets) {
+    for (number, Seat { carrier, listen, realm, socket }) in (first..).zip(seats) {
+        let own_realm = shared.policy.default_of(realm.as_ref()).unwrap_or_default();
+        let session_terms = Arc::new(shared.terms.session(&shared.policy, own_realm));
         let seed = ListenerSeed {
             listen,
             number,
@@ -300,25 +378,34 @@ fn start_listeners(
                 rand::random(),
                 shared.started,
             ),
+            failed_logins: FailedLogins::new(
+                config.limits.failed_logins_per_minute,
+                rand::random(),
+                shared.started,
+            ),
             sessions_max: config.limits.sessions_per_listener,
         };
         let neighbours = |listener: &Addr<ListenerActor>| SessionNeighbours {
             find_keys: authenticator.clone().recipient(),
+            lease_quota: shared.quotas.clone().recipient(),
+            end_client: listener.clone().recipient(),
             lease_port: shared.ports.clone().recipient(),
             claim_reservation: shared.ports.clone().recipient(),
             name_connection: shared.connections.clone().recipient(),
             find_connection: shared.connections.clone().recipient(),
             start_allocation: listener.clone().recipient(),
             dropped: listener.clone().recipient(),
+            login_failed: listener.clone().recipient(),
+            login_proved: listener.clone().recipient(),
             relay_sockets: shared.relay_sockets.clone(),
-            session_terms: shared.session_terms.clone(),
+            session_terms,
             allocation_terms: shared.allocation_terms.clone(),
         };
         let log = shared.log.clone();
         let spent = tell_spent(&shared.spent);
-        listeners.push(ListenerActor::start(seed, neighbours, log, spent));
+        listeners.push((realm, ListenerActor::start(seed, neighbours, log, spent)));
     }
-    Ok(listeners)
+    Ok(Started { authenticator, listeners })
 }
 
 /// The socket as its listener sees it: PROXY protocol headers are taken off first, then what
@@ -378,73 +465,6 @@ fn check_relay_addresses(config: &ServerConfig, options: &RelayOptions) -> Resul
         options.check(address).map_err(|cause| StartError::Relay { address, cause })?;
     }
     Ok(())
-}
-
-fn credential_sources(config: &ServerConfig) -> CredentialSources {
-    CredentialSources {
-        realm: config.realm.clone(),
-        users: config.users.clone(),
-        rest_secrets: config.rest_secrets.clone(),
-    }
-}
-
-fn session_terms(config: &ServerConfig) -> SessionTerms {
-    let sources = credential_sources(config);
-    let algorithms = sources.password_algorithms();
-    let features = SecurityFeatures {
-        password_algorithms: Guard::offers_choice(&algorithms),
-        username_anonymity: sources.username_anonymity(),
-    };
-    let secret: [u8; 32] = rand::random();
-    let nonces = NonceMinter::new(secret, features, config.nonce_lifetime, clock::now());
-    let has = |is_v4| config.relay.addresses.iter().any(|ip| ip.is_ipv4() == is_v4);
-    SessionTerms {
-        guard: Guard::new(config.realm.clone(), nonces, algorithms),
-        offer: Offer {
-            v4: has(true),
-            v6: has(false),
-            tcp: config.relay.tcp,
-            dont_fragment: true,
-            channel_numbers: match config.rfc5766_channel_numbers {
-                true => ChannelNumbers::Rfc5766,
-                false => ChannelNumbers::Rfc8656,
-            },
-        },
-        software: config.software.clone(),
-    }
-}
-
-fn allocation_terms(config: &ServerConfig, listening: &[Listen]) -> Terms {
-    let relay =
-        RelayAddresses { ips: config.relay.addresses.clone(), ports: config.relay.ports.clone() };
-    Terms {
-        lifetimes: config.lifetimes,
-        permissions_max: config.limits.permissions_per_allocation,
-        channels_max: config.limits.channels_per_allocation,
-        connections_max: config.limits.connections_per_allocation,
-        rules: PeerRules::new(
-            config.peers.allow.clone(),
-            config.peers.deny.clone(),
-            own_addresses(config, listening),
-            relay,
-            External::new(config.relay.external.clone()),
-        ),
-    }
-}
-
-/// The listening addresses as a peer could name them: a wildcard is every address of the machine
-/// that is known here.
-fn own_addresses(config: &ServerConfig, listening: &[Listen]) -> Vec<SocketAddr> {
-    let mut own = Vec::new();
-    for &Listen { address, .. } in listening {
-        own.push(address);
-        if address.ip().is_unspecified() {
-            let of_family = |ip: &&IpAddr| ip.is_ipv4() == address.is_ipv4();
-            let known = config.relay.addresses.iter().filter(of_family);
-            own.extend(known.map(|&ip| SocketAddr::new(ip, address.port())));
-        }
-    }
-    own
 }
 
 fn tell_spent(spent: &mpsc::Sender<Spent>) -> impl FnOnce(Spent) + 'static {

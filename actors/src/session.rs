@@ -10,19 +10,22 @@ mod gathering;
 
 use std::fmt;
 use std::future::Future;
+use std::num::ParseIntError;
 use std::rc::Rc;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
 use slog::{Logger, debug, info};
-use smallvec::SmallVec;
 use sterna_proto::allocation::{Allocation, ConnectionBindError, Refreshed, Terms};
 use sterna_proto::drops::DropReason;
 use sterna_proto::guard::Claim;
 use sterna_proto::request::{AllocateRequest, ConnectRequest, Request};
-use sterna_proto::session::{FoundKeys, Outcome, Owner, Session, SessionTerms, Step};
+use sterna_proto::session::{
+    Outcome, Owner, Session, SessionEvent, SessionTerms, Step, StoresDown,
+};
 use sterna_proto::stun::{ConnectionId, ErrorCode};
 
 use crate::allocation::{
@@ -33,9 +36,10 @@ use crate::authenticator::FindKeys;
 use crate::clock;
 use crate::connection_broker::{FindConnection, NameConnection};
 use crate::counters::DropCounters;
-use crate::listener::{SessionDropped, StartAllocation};
+use crate::listener::{EndClient, LoginFailed, LoginProved, SessionDropped, StartAllocation};
 use crate::peer_connection::PeerConnection;
 use crate::port_allocator::{ClaimReservation, LeasePort};
+use crate::quota_keeper::{LeaseQuota, QuotaLease};
 use crate::transport::{ClientTransport, Frame, RelaySockets};
 use crate::usage::OneLine;
 
@@ -50,6 +54,11 @@ pub struct ClientRequest(pub Bytes);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct AllocationEnded;
+
+/// Live by other terms from the next request on.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct SetNeighbours(pub Arc<SessionNeighbours>);
 
 /// End the session: the server stops, or has given it up.
 #[derive(Clone, Copy, Debug, Message)]
@@ -70,6 +79,15 @@ impl SessionId {
     /// The `count`th session of the `listener`th listening socket.
     pub fn new(listener: u16, count: u64) -> SessionId {
         SessionId(u64::from(listener) * 1_000_000_000_000_000 + count % 1_000_000_000_000_000)
+    }
+}
+
+// As the log writes it; the zeros at its head may be left out.
+impl FromStr for SessionId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<SessionId, ParseIntError> {
+        text.parse().map(SessionId)
     }
 }
 
@@ -120,6 +138,10 @@ impl AllocationHandle {
 pub struct SessionNeighbours {
     /// Finds keys.
     pub find_keys: Recipient<FindKeys>,
+    /// Leases a place among the allocations that there may be.
+    pub lease_quota: Recipient<LeaseQuota>,
+    /// Ends this session and its allocation.
+    pub end_client: Recipient<EndClient>,
     /// Leases ports.
     pub lease_port: Recipient<LeasePort>,
     /// Hands out reserved ports.
@@ -132,6 +154,10 @@ pub struct SessionNeighbours {
     pub start_allocation: Recipient<StartAllocation>,
     /// Is told of what was dropped.
     pub dropped: Recipient<SessionDropped>,
+    /// Is told of a client that has not proved itself.
+    pub login_failed: Recipient<LoginFailed>,
+    /// Is told of one that has.
+    pub login_proved: Recipient<LoginProved>,
     /// Binds relay sockets.
     pub relay_sockets: Arc<dyn RelaySockets>,
     /// The realm, its nonces, what may be asked for.
@@ -149,6 +175,8 @@ pub struct SessionActor {
     neighbours: Arc<SessionNeighbours>,
     drops: DropCounters,
     timer: Option<SpawnHandle>,
+    /// The listener knows that the client has proved itself.
+    proved: bool,
     ending: bool,
     log: Logger,
 }
@@ -173,6 +201,7 @@ impl SessionActor {
             neighbours,
             drops: DropCounters::new(),
             timer: None,
+            proved: false,
             ending: false,
             log,
         }
@@ -220,6 +249,15 @@ impl Handler<AllocationEnded> for SessionActor {
     }
 }
 
+impl Handler<SetNeighbours> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, SetNeighbours(neighbours): SetNeighbours, _: &mut Context<Self>) {
+        self.core.set_terms(neighbours.session_terms.clone());
+        self.neighbours = neighbours;
+    }
+}
+
 impl Handler<EndSession> for SessionActor {
     type Result = ();
 
@@ -252,9 +290,11 @@ impl SessionActor {
     fn take(&mut self, first: Step, ctx: &mut Context<Self>) {
         let mut next = Some(first);
         while let Some(step) = next {
+            self.tell_events();
             match step {
                 Step::Reply(reply) => self.reply(&reply),
-                Step::FindKeys(claim) => self.find_keys(claim, ctx),
+                Step::FindKeys(claim) => self.find_keys(claim, false, ctx),
+                Step::FindKeysAfresh(claim) => self.find_keys(claim, true, ctx),
                 Step::Perform(request) => self.perform(request, ctx),
                 Step::Wait => {}
                 Step::Drop(reason) => self.drops.count(reason),
@@ -265,17 +305,37 @@ impl SessionActor {
         self.arm_timer(ctx);
     }
 
+    /// Tells the log and the listener what the core has decided.
+    fn tell_events(&mut self) {
+        while let Some(event) = self.core.poll_event() {
+            match event {
+                SessionEvent::Refused { code, why, .. } => self.log_refused(code, &why),
+                SessionEvent::LoginFailed(failure) => {
+                    // The listener may not believe it any more: the next proof is news again.
+                    self.proved = false;
+                    let client = self.client.five_tuple().client;
+                    let failed = LoginFailed { session: self.id, client, failure };
+                    self.neighbours.login_failed.do_send(failed);
+                }
+            }
+        }
+        if self.core.take_proof() && !self.proved {
+            self.proved = true;
+            self.neighbours.login_proved.do_send(LoginProved(self.id));
+        }
+    }
+
     fn reply(&mut self, reply: &[u8]) {
         let sent = self.client.send(&[Frame::control(reply)]);
         self.drops.count_many(DropReason::SocketFull, u64::from(sent.no_room));
         self.drops.count_many(DropReason::SendFailed, u64::from(sent.failed));
     }
 
-    fn find_keys(&mut self, claim: Claim, ctx: &mut Context<Self>) {
-        let asked = self.neighbours.find_keys.send(FindKeys(claim));
+    fn find_keys(&mut self, claim: Claim, afresh: bool, ctx: &mut Context<Self>) {
+        let client = self.client.five_tuple().client.ip();
+        let asked = self.neighbours.find_keys.send(FindKeys { claim, client, afresh });
         self.spawn(asked, ctx, |actor, found, ctx| {
-            let nobody = FoundKeys { username: None, keys: SmallVec::new() };
-            let step = actor.core.keys_found(&found.unwrap_or(nobody), clock::now());
+            let step = actor.core.keys_found(found.unwrap_or(Err(StoresDown)), clock::now());
             actor.take(step, ctx);
             actor.stop_if_unproven(ctx);
         });
@@ -290,7 +350,11 @@ impl SessionActor {
             }
             (_, None) => self.conclude(Outcome::Refused(ErrorCode::AllocationMismatch), ctx),
             (Request::Refresh(request), Some(allocation)) => {
-                let asked = allocation.refresh.send(Refresh(request));
+                let Some(owner) = self.core.owner().cloned() else {
+                    return self.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
+                };
+                let ends = self.allocation_ends(&owner);
+                let asked = allocation.refresh.send(Refresh { request, owner, ends });
                 self.spawn(asked, ctx, |actor, refreshed, ctx| {
                     // The next Allocate may follow before the listener hears of the end.
                     if let Ok(Ok(Refreshed::Deleted)) = refreshed {
@@ -352,7 +416,7 @@ impl SessionActor {
     /// Fetches the peer's connection from the allocation that has it, and makes the client's
     /// connection its other end.
     fn bind_connection(&mut self, id: ConnectionId, ctx: &mut Context<Self>) {
-        let Some(user) = self.core.owner().map(|owner| owner.username.clone()) else {
+        let Some(user) = self.core.owner().map(|owner| owner.account.clone()) else {
             return self.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
         };
         let found = self.neighbours.find_connection.send(FindConnection(id));
@@ -382,7 +446,7 @@ impl SessionActor {
         ctx.stop();
     }
 
-    /// Gathers ports and sockets, then asks the listener to start the allocation.
+    /// Leases a place, gathers ports and sockets, then asks the listener to start the allocation.
     fn allocate(&mut self, request: AllocateRequest, ctx: &mut Context<Self>) {
         let Some(owner) = self.core.owner().cloned() else {
             return self.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
@@ -392,23 +456,45 @@ impl SessionActor {
             neighbours: self.neighbours.clone(),
             transport: request.transport,
             prefer: self.client.five_tuple().server.ip(),
-            user: owner.username.clone(),
+            user: owner.account.clone(),
         };
-        let gathered = gathering.gather(request);
+        let place = self.neighbours.lease_quota.send(LeaseQuota {
+            session: self.id,
+            owner: owner.clone(),
+            client: self.client.five_tuple().client,
+            end: self.neighbours.end_client.clone(),
+        });
+        //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
+        //# At any point, the server MAY choose to reject the request with a
+        //# 486 (Allocation Quota Reached) error if it feels the client is
+        //# trying to exceed some locally defined allocation quota.
+        let gathered = async move {
+            let place = place.await.map_err(|_| ErrorCode::ServerError)?;
+            let place = place.map_err(|_| ErrorCode::AllocationQuotaReached)?;
+            Ok((place, gathering.gather(request).await?))
+        };
         self.spawn(gathered, ctx, move |actor, gathered, ctx| match gathered {
-            Ok(gathered) => actor.start_allocation(gathered, owner, lifetime, ctx),
+            Ok((place, gathered)) => {
+                actor.start_allocation(place, gathered, owner, lifetime, ctx);
+            }
             Err(code) => actor.conclude(Outcome::Refused(code), ctx),
         });
     }
 
     fn start_allocation(
         &mut self,
+        quota: QuotaLease,
         gathered: Gathered,
         owner: Owner,
         lifetime: Duration,
         ctx: &mut Context<Self>,
     ) {
         let now = clock::now();
+        let ends = self.allocation_ends(&owner);
+        let lifetime = match ends {
+            Some(ends) => lifetime.min(ends.saturating_duration_since(now)),
+            None => lifetime,
+        };
         let terms = self.neighbours.allocation_terms.clone();
         let relays = gathered.relays(&terms);
         let outcome = Outcome::Allocated(gathered.allocated(&relays, lifetime));
@@ -416,17 +502,18 @@ impl SessionActor {
         let Some(answered) = self.core.answered(reply.clone(), now) else {
             return self.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
         };
-        let ends = gathered.ends(&self.neighbours.name_connection);
+        let relay_ends = gathered.ends(&self.neighbours.name_connection);
+        let core = match &relay_ends.tcp {
+            None => Allocation::new(terms, relays, lifetime, now),
+            Some(_) => Allocation::new_tcp(terms, relays, lifetime, now),
+        };
         let seed = AllocationSeed {
-            core: match &ends.tcp {
-                None => Allocation::new(terms, relays, lifetime, now),
-                Some(_) => Allocation::new_tcp(terms, relays, lifetime, now),
-            },
+            core: core.belonging_to(owner.account.clone(), ends),
             offer: self.neighbours.session_terms.offer,
-            sockets: ends.sockets,
-            tcp: ends.tcp,
-            leases: ends.leases,
-            realm: self.neighbours.session_terms.guard.realm().into(),
+            sockets: relay_ends.sockets,
+            tcp: relay_ends.tcp,
+            leases: relay_ends.leases,
+            quota,
             owner,
             answered,
         };
@@ -466,13 +553,23 @@ impl SessionActor {
         self.conclude_with(reply, ctx);
     }
 
+    /// When the credential of `owner` ends its allocation.
+    fn allocation_ends(&self, owner: &Owner) -> Option<Instant> {
+        owner.account.allocation_ends(self.neighbours.session_terms.expiry)
+    }
+
     fn log_refusal(&self, outcome: &Outcome) {
         if let Outcome::Refused(code) = outcome {
-            let username = self.core.owner().map_or("", |owner| &owner.username);
-            info!(self.log, "session {}: refused: {} {}", self.id, code.number(), code.reason();
-                "session" => %self.id, "code" => code.number(),
-                "username" => %OneLine(username));
+            self.log_refused(*code, "");
         }
+    }
+
+    /// `why` says more than the code, where there is more to say.
+    fn log_refused(&self, code: ErrorCode, why: &str) {
+        let username = self.core.owner().map_or("", |owner| &owner.account.username);
+        info!(self.log, "session {}: refused: {} {}", self.id, code.number(), code.reason();
+            "session" => %self.id, "code" => code.number(), "why" => why,
+            "username" => %OneLine(username));
     }
 
     fn conclude_with(&mut self, reply: Bytes, ctx: &mut Context<Self>) {

@@ -83,7 +83,7 @@ pub const LISTENER: Rule = Rule {
     then: Then::StopServer,
 };
 
-/// The cache of keys: emptied, and filled again from the credential sources.
+/// Keys of static users, which are derived anew; what the stores have said stays.
 pub const AUTHENTICATOR: Rule = Rule {
     actor: "Authenticator",
     on_panic: OnPanic::HealInPlace,
@@ -94,6 +94,30 @@ pub const AUTHENTICATOR: Rule = Rule {
 /// The names of TCP connections: the table stays, the connections live on.
 pub const CONNECTION_BROKER: Rule = Rule {
     actor: "ConnectionBroker",
+    on_panic: OnPanic::HealInPlace,
+    budget: Budget { restarts: 5, within: TEN_SECONDS },
+    then: Then::StopServer,
+};
+
+/// The credential stores: they stay, and who waits for them is answered.
+pub const STORE_ACTOR: Rule = Rule {
+    actor: "StoreActor",
+    on_panic: OnPanic::HealInPlace,
+    budget: Budget { restarts: 5, within: TEN_SECONDS },
+    then: Then::StopServer,
+};
+
+/// Who may relay what: the policy stays, and everybody is told of it once more.
+pub const POLICY_KEEPER: Rule = Rule {
+    actor: "PolicyKeeper",
+    on_panic: OnPanic::HealInPlace,
+    budget: Budget { restarts: 5, within: TEN_SECONDS },
+    then: Then::StopServer,
+};
+
+/// The leases of allocations: they stay, and what they count up to is counted anew.
+pub const QUOTA_KEEPER: Rule = Rule {
+    actor: "QuotaKeeper",
     on_panic: OnPanic::HealInPlace,
     budget: Budget { restarts: 5, within: TEN_SECONDS },
     then: Then::StopServer,

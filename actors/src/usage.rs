@@ -4,6 +4,7 @@
 use std::fmt;
 
 use slog::{Logger, info};
+use sterna_proto::account::Account;
 
 use crate::session::SessionId;
 
@@ -62,6 +63,9 @@ pub struct Usage {
     pub client: Traffic,
     /// Between server and peers.
     pub peer: Traffic,
+    /// Packets that were dropped because a limit on bytes per second was reached.
+    pub over_bandwidth: u64,
+    reported_over_bandwidth: u64,
     reported_client: Traffic,
     reported_peer: Traffic,
 }
@@ -75,7 +79,9 @@ impl Usage {
     }
 
     /// Logs what has been carried since the last report.
-    pub fn report(&mut self, log: &Logger, session: SessionId, realm: &str, username: &str) {
+    pub fn report(&mut self, log: &Logger, session: SessionId, account: &Account) {
+        let (realm, username) = (&*account.realm, &*account.username);
+        let over = self.over_bandwidth - self.reported_over_bandwidth;
         let legs = [
             ("usage", self.client, self.reported_client),
             ("peer usage", self.peer, self.reported_peer),
@@ -86,10 +92,12 @@ impl Usage {
                 "session" => %session, "report" => name, "realm" => %OneLine(realm),
                 "username" => %OneLine(username),
                 "rp" => delta.received_packets, "rb" => delta.received_bytes,
-                "sp" => delta.sent_packets, "sb" => delta.sent_bytes);
+                "sp" => delta.sent_packets, "sb" => delta.sent_bytes,
+                "bandwidth_exceeded" => over);
         }
         self.reported_client = self.client;
         self.reported_peer = self.peer;
+        self.reported_over_bandwidth = self.over_bandwidth;
     }
 }
 
@@ -176,7 +184,8 @@ mod tests {
         usage.peer.sent(1, 1);
         assert!(usage.is_due());
 
-        usage.report(&Logger::root(slog::Discard, slog::o!()), SessionId::new(0, 1), "r", "u");
+        let account = Account::lasting("r".into(), "u".into());
+        usage.report(&Logger::root(slog::Discard, slog::o!()), SessionId::new(0, 1), &account);
 
         assert!(!usage.is_due());
     }

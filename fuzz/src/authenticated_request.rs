@@ -1,25 +1,30 @@
 //! Requests from a client that can prove who it is.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sterna_proto::access_token;
+use sterna_proto::account::{Account, CredentialKind, ExpiryPolicy};
 use sterna_proto::address::{
     FiveTuple, RelayTransport, RelayedAddr, ServerReflexive, TransportProtocol,
 };
 use sterna_proto::allocation::{Allocation, Lifetimes, Refreshed, Relay, Relays, Terms};
 use sterna_proto::channel_data::frame_len;
 use sterna_proto::credentials::{Key, PasswordAlgorithm, user_hash};
-use sterna_proto::guard::{Claim, ClaimedUser, Guard};
+use sterna_proto::guard::{Challenge, Claim, ClaimedUser, Guard, GuardedRealm};
 use sterna_proto::integrity::IntegrityAlgorithm;
-use sterna_proto::nonce::{NonceMinter, SecurityFeatures};
-use sterna_proto::peer_rules::{External, PeerRules, RelayAddresses};
+use sterna_proto::nonce::NonceMinter;
+use sterna_proto::peer_rules::{External, PeerLists, PeerRules, RelayAddresses};
 use sterna_proto::request::{ChannelNumbers, Offer, Request};
-use sterna_proto::session::{Allocated, FoundKeys, Outcome, Session, SessionTerms, Step};
+use sterna_proto::session::{
+    Allocated, FoundKeys, Otherwise, Outcome, Session, SessionTerms, Step,
+};
 use sterna_proto::stun::{
     AttributeType, Class, ConnectionId, ErrorCode, ErrorCodeAttribute, Message, MessageWriter,
-    Method, Nonce, Realm, Username,
+    Method, Nonce, Realm, TransactionId, Username,
 };
 
 /// Serves the messages in `bytes`, one after the other: first as they are, then with a valid nonce
@@ -56,10 +61,12 @@ struct Server {
 
 impl Server {
     fn new() -> Server {
-        let algorithms = vec![PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
-        let guard = Guard::new(REALM.to_owned(), nonces(), algorithms);
-        let terms = SessionTerms { guard, offer: OFFER, software: Some("fuzzed".to_owned()) };
-        let terms = Arc::new(terms);
+        let terms = Arc::new(SessionTerms {
+            guard: guard(),
+            offer: OFFER,
+            software: Some("fuzzed".to_owned()),
+            expiry: ExpiryPolicy::Strict,
+        });
         let session = Session::new(terms.clone(), five_tuple(), *EPOCH);
         Server { terms, session, allocation: None, connections: 0, now: *EPOCH }
     }
@@ -100,10 +107,13 @@ impl Server {
     fn serve(&mut self, bytes: &[u8]) -> Option<Bytes> {
         let mut step = self.session.receive(Bytes::copy_from_slice(bytes), self.now);
         loop {
+            while self.session.poll_event().is_some() {}
             step = match step {
                 Step::Reply(reply) => return Some(reply),
                 Step::Wait | Step::Drop(_) => return None,
-                Step::FindKeys(claim) => self.session.keys_found(&found_keys(&claim), self.now),
+                Step::FindKeys(claim) | Step::FindKeysAfresh(claim) => {
+                    self.session.keys_found(Ok(found_keys(&claim)), self.now)
+                }
                 Step::Perform(request) => {
                     let outcome = self.perform(&request);
                     let reply = self.session.compose(&outcome);
@@ -189,6 +199,19 @@ impl Server {
         self.signed(&message, algorithm)
     }
 
+    /// The nonce of a challenge.
+    fn nonce(&self) -> Option<String> {
+        let (mut asked, mut challenge) = (Vec::new(), Vec::new());
+        let id = TransactionId::from_bytes([9; 12]);
+        MessageWriter::new(&mut asked, Class::Request, Method::ALLOCATE, id)
+            .attribute(&Realm(REALM));
+        let asked = Message::parse(&asked).ok()?;
+        let (guard, reason) = (&self.terms.guard, Challenge::Unauthenticated);
+        guard.write_challenge(reason, &asked, client(), self.now, &mut challenge);
+        let nonce = Message::parse(&challenge).ok()?.read::<Nonce<'_>>().ok()??.0.to_owned();
+        Some(nonce)
+    }
+
     fn signed(&self, message: &Message<'_>, algorithm: PasswordAlgorithm) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let id = message.transaction_id();
@@ -198,11 +221,8 @@ impl Server {
                 writer.raw(attribute.kind, attribute.value);
             }
         }
-        let nonce = nonces().mint(client().0, self.now);
-        writer
-            .attribute(&Username(USER))
-            .attribute(&Realm(REALM))
-            .attribute(&Nonce(nonce.as_str()));
+        let nonce = self.nonce()?;
+        writer.attribute(&Username(USER)).attribute(&Realm(REALM)).attribute(&Nonce(&nonce));
         let integrity = message.integrity_algorithm().unwrap_or(IntegrityAlgorithm::Sha256);
         writer.integrity(integrity, key(algorithm));
         if message.has(AttributeType::FINGERPRINT) {
@@ -221,19 +241,37 @@ fn answers<'a>(reply: &'a [u8], request: &Message<'_>) -> Message<'a> {
     message
 }
 
-fn nonces() -> NonceMinter {
-    let features = SecurityFeatures { password_algorithms: true, username_anonymity: true };
-    NonceMinter::new([7; 32], features, Duration::from_secs(600), *EPOCH)
+/// Two realms, one of them by ORIGIN, and access tokens.
+fn guard() -> Guard {
+    let realm = |name: &str, origins: &[&str]| GuardedRealm {
+        name: name.into(),
+        origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+        algorithms: vec![PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5],
+        username_anonymity: true,
+    };
+    let realms = vec![realm(REALM, &[]), realm("example.net", &["https://example.net"])];
+    let nonces = NonceMinter::new([7; 32], Duration::from_secs(600), *EPOCH);
+    Guard::new(realms, 0, Some(SERVER_NAME.to_owned()), nonces)
 }
 
 fn found_keys(claim: &Claim) -> FoundKeys {
     let known = match &claim.user {
         ClaimedUser::Named(name) => name == USER,
         ClaimedUser::Hashed(hash) => *hash == *USER_HASH,
+        // Whatever is in the token, it is this user's: what comes behind it is to be seen.
+        ClaimedUser::Token { kid, token } => {
+            _ = access_token::open(token, &TOKEN_KEY, SERVER_NAME);
+            kid == USER
+        }
     };
+    let mut account = Account::lasting(REALM.into(), USER.into());
+    if matches!(claim.user, ClaimedUser::Token { .. }) {
+        account.credential = CredentialKind::AccessToken;
+    }
     FoundKeys {
-        username: known.then(|| USER.into()),
+        account: known.then(|| Arc::new(account)),
         keys: [key(claim.password_algorithm).clone()].into_iter().collect(),
+        otherwise: Otherwise::Refuse,
     }
 }
 
@@ -279,7 +317,8 @@ static TERMS: LazyLock<Arc<Terms>> = LazyLock::new(|| {
         permissions_max: 8,
         channels_max: 4,
         connections_max: 2,
-        rules: PeerRules::new(vec![], vec![], vec![], relay, External::default()),
+        realm_peers: HashMap::new(),
+        rules: PeerRules::new(PeerLists::default(), vec![], relay, External::default()),
     })
 });
 
@@ -290,6 +329,8 @@ fn derived(algorithm: PasswordAlgorithm) -> Key {
 /// The credentials of the captured requests among the seeds.
 const USER: &str = "alice";
 const REALM: &str = "example.org";
+const TOKEN_KEY: [u8; 32] = [5; 32];
+const SERVER_NAME: &str = "turn.example.org";
 
 const PASSWORD_ALGORITHMS: [PasswordAlgorithm; 2] =
     [PasswordAlgorithm::Md5, PasswordAlgorithm::Sha256];

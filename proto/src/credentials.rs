@@ -67,9 +67,9 @@ impl Key {
         realm: &str,
         password: &str,
     ) -> Result<Key, OpaqueStringError> {
-        let realm = opaque_string(without_quotes(realm))?;
+        let realm = opaque_string(unquoted(realm))?;
         let password = opaque_string(without_trailing_nulls(password))?;
-        let parts = [without_quotes(username), ":", &realm, ":", &password];
+        let parts = [unquoted(username), ":", &realm, ":", &password];
         Ok(match algorithm {
             PasswordAlgorithm::Md5 => Key(SmallVec::from_slice(&hash::<Md5>(&parts))),
             PasswordAlgorithm::Sha256 => Key(SmallVec::from_slice(&hash::<Sha256>(&parts))),
@@ -177,8 +177,8 @@ fn without_trailing_nulls(text: &str) -> &str {
     text.trim_end_matches('\0')
 }
 
-/// The inside of a quoted string, or the text itself.
-fn without_quotes(text: &str) -> &str {
+/// The inside of a quoted string, or the text itself; without the nulls at its end either way.
+pub fn unquoted(text: &str) -> &str {
     let text = without_trailing_nulls(text);
     text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
 }

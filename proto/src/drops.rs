@@ -68,6 +68,9 @@ drop_reasons! {
     UnknownAttribute = "unknown_attribute",
     /// The source has used up its unauthenticated answers for this second.
     RateLimited = "rate_limited",
+    /// A limit on bytes per second is reached: the allocation's, the user's, the realm's or the
+    /// server's.
+    BandwidthExceeded = "bandwidth_exceeded",
     /// The receiving actor's mailbox is full.
     MailboxFull = "mailbox_full",
     /// The packet has passed as many relays and routers as it may.

@@ -5,12 +5,15 @@
 //! into the caller's buffer. Actors own sockets and timers; the decisions are made here, where
 //! tables and properties can test them.
 
+pub mod access_token;
+pub mod account;
 pub mod address;
 pub mod allocation;
 pub mod channel_data;
 pub mod credentials;
 pub mod data_path;
 pub mod drops;
+pub mod failed_logins;
 pub mod first_contact;
 pub mod guard;
 pub mod integrity;
@@ -18,6 +21,7 @@ pub mod limiter;
 pub mod nonce;
 pub mod peer_rules;
 pub mod port_pool;
+pub mod quotas;
 pub mod relay_frames;
 pub mod request;
 pub mod session;

@@ -58,11 +58,10 @@ pub fn features_in(nonce: &[u8]) -> Option<SecurityFeatures> {
     (length == FEATURES_LEN).then(|| SecurityFeatures::from_bytes(features))
 }
 
-/// Makes nonces and recognises them.
+/// Makes nonces and recognises them. A copy recognises what the others have made.
+#[derive(Clone)]
 pub struct NonceMinter {
     keyed: Hmac<Sha256>,
-    features: SecurityFeatures,
-    cookie: [u8; COOKIE_LEN],
     lifetime: Duration,
     epoch: Instant,
 }
@@ -70,39 +69,45 @@ pub struct NonceMinter {
 impl NonceMinter {
     /// A minter whose nonces are good for `lifetime`, under a `secret` that nobody else knows.
     /// Times are counted from `epoch`, which lies before every `now`.
-    pub fn new(
-        secret: [u8; 32],
-        features: SecurityFeatures,
-        lifetime: Duration,
-        epoch: Instant,
-    ) -> NonceMinter {
+    pub fn new(secret: [u8; 32], lifetime: Duration, epoch: Instant) -> NonceMinter {
         let keyed = KeyInit::new_from_slice(&secret).expect("HMAC takes keys of every length");
-        let cookie = cookie(features);
-        NonceMinter { keyed, features, cookie, lifetime, epoch }
+        NonceMinter { keyed, lifetime, epoch }
     }
 
-    /// What the nonces say that the server can do.
-    pub fn features(&self) -> SecurityFeatures {
-        self.features
+    /// A minter of nonces that go out together with `list`, the value of PASSWORD-ALGORITHMS or
+    /// nothing. It does not recognise those that went out with another one.
+    #[must_use]
+    pub fn sent_with(&self, list: &[u8]) -> NonceMinter {
+        let mut minter = self.clone();
+        // The length ends the list: what follows it is of one length for each family.
+        minter.keyed.update(&(list.len() as u64).to_be_bytes());
+        minter.keyed.update(list);
+        minter
     }
 
-    /// A nonce for the client at this address.
+    /// A nonce for the client at this address, which says that the server has these features.
     //= https://www.rfc-editor.org/rfc/rfc8489#section-9.2.4
     //# The server MUST NOT choose the
     //# same NONCE for two requests unless they have the same source IP
     //# address and port.
-    pub fn mint(&self, client: SocketAddr, now: Instant) -> MintedNonce {
+    pub fn mint(
+        &self,
+        client: SocketAddr,
+        features: SecurityFeatures,
+        now: Instant,
+    ) -> MintedNonce {
         let seconds = self.seconds(now);
+        let features = features.to_bytes();
         let mut sealed = [0; SEALED_LEN];
         let (time, rest) = sealed.split_at_mut(TIME_LEN);
         let (port, tag) = rest.split_at_mut(PORT_LEN);
         time.copy_from_slice(&seconds.to_be_bytes());
         port.copy_from_slice(&client.port().to_be_bytes());
-        tag.copy_from_slice(&self.tag(client, seconds));
+        tag.copy_from_slice(&self.tag(client, seconds, features));
 
         let mut nonce = [0; NONCE_LEN];
-        let (cookie, sealed_text) = nonce.split_at_mut(COOKIE_LEN);
-        cookie.copy_from_slice(&self.cookie);
+        let (head, sealed_text) = nonce.split_at_mut(COOKIE_LEN);
+        head.copy_from_slice(&cookie(features));
         STANDARD_NO_PAD
             .encode_slice(sealed, sealed_text)
             .expect("the constant is the length of the encoding");
@@ -128,7 +133,8 @@ impl NonceMinter {
     }
 
     fn judge(&self, opened: &Opened, client: SocketAddr, now: Instant) -> NonceCheck {
-        let genuine = bool::from(self.tag(client, opened.seconds).ct_eq(&opened.tag));
+        let tag = self.tag(client, opened.seconds, opened.features);
+        let genuine = bool::from(tag.ct_eq(&opened.tag));
         let age = self.seconds(now).checked_sub(opened.seconds);
         match age.map(|age| Duration::from_secs(u64::from(age))) {
             Some(age) if genuine && age <= self.lifetime => NonceCheck::Valid,
@@ -138,7 +144,13 @@ impl NonceMinter {
 
     /// Takes a nonce apart, without belief in what it says.
     fn open(&self, nonce: &[u8]) -> Option<Opened> {
-        let sealed_text = nonce.strip_prefix(&self.cookie)?;
+        let (encoded, sealed_text) =
+            nonce.strip_prefix(COOKIE)?.split_first_chunk::<FEATURES_TEXT_LEN>()?;
+        let mut features = [0; FEATURES_LEN];
+        STANDARD
+            .decode_slice(encoded, &mut features)
+            .ok()
+            .filter(|&length| length == FEATURES_LEN)?;
         let mut sealed = [0; SEALED_LEN];
         // A text of another length fills less than the array or does not fit into it.
         let length = STANDARD_NO_PAD.decode_slice(sealed_text, &mut sealed).ok()?;
@@ -147,11 +159,12 @@ impl NonceMinter {
         Some(Opened {
             seconds: u32::from_be_bytes(*time),
             port: u16::from_be_bytes(*port),
+            features,
             tag: tag.try_into().ok()?,
         })
     }
 
-    fn tag(&self, client: SocketAddr, seconds: u32) -> [u8; TAG_LEN] {
+    fn tag(&self, client: SocketAddr, seconds: u32, features: [u8; FEATURES_LEN]) -> [u8; TAG_LEN] {
         let mut mac = self.keyed.clone();
         match client.ip() {
             IpAddr::V4(ip) => mac.update(&ip.octets()),
@@ -159,7 +172,7 @@ impl NonceMinter {
         }
         mac.update(&client.port().to_be_bytes());
         mac.update(&seconds.to_be_bytes());
-        mac.update(&self.features.to_bytes());
+        mac.update(&features);
         let mut tag = [0; TAG_LEN];
         tag.iter_mut().zip(mac.finalize().into_bytes()).for_each(|(to, from)| *to = from);
         tag
@@ -172,10 +185,7 @@ impl NonceMinter {
 
 impl fmt::Debug for NonceMinter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NonceMinter")
-            .field("features", &self.features)
-            .field("lifetime", &self.lifetime)
-            .finish_non_exhaustive()
+        f.debug_struct("NonceMinter").field("lifetime", &self.lifetime).finish_non_exhaustive()
     }
 }
 
@@ -185,6 +195,8 @@ struct Opened {
     seconds: u32,
     /// The port that it was made for.
     port: u16,
+    /// What it says that the server can do.
+    features: [u8; FEATURES_LEN],
     tag: [u8; TAG_LEN],
 }
 
@@ -224,7 +236,7 @@ impl fmt::Debug for MintedNonce {
     }
 }
 
-/// What every nonce of a server with these features starts with.
+/// What every nonce with these features starts with.
 //= https://www.rfc-editor.org/rfc/rfc8489#section-9.2
 //# To indicate that it supports this specification, a server MUST
 //# prepend the NONCE attribute value with the character string composed
@@ -235,13 +247,11 @@ impl fmt::Debug for MintedNonce {
 //# If no security
 //# features are used, then a byte array with all 24 bits set to zero
 //# MUST be encoded instead.
-fn cookie(features: SecurityFeatures) -> [u8; COOKIE_LEN] {
+fn cookie(features: [u8; FEATURES_LEN]) -> [u8; COOKIE_LEN] {
     let mut cookie = [0; COOKIE_LEN];
     let (prefix, features_text) = cookie.split_at_mut(COOKIE.len());
     prefix.copy_from_slice(COOKIE);
-    STANDARD
-        .encode_slice(features.to_bytes(), features_text)
-        .expect("three bytes are four characters");
+    STANDARD.encode_slice(features, features_text).expect("three bytes are four characters");
     cookie
 }
 

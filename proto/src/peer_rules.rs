@@ -9,6 +9,7 @@ mod embedded;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -22,13 +23,59 @@ pub use embedded::canonical;
 /// allow, a relayed transport address of this server, the built-in deny list. What none of them
 /// names is permitted. An IPv6 address that carries IPv4 addresses is judged by itself and by each
 /// of these; one refusal refuses it.
+///
+/// Lists come in layers: the server's, the realm's, the user's. Within all of them a deny wins over
+/// an allow, so that no layer opens what another has closed on purpose.
 #[derive(Clone, Debug)]
 pub struct PeerRules {
-    allow: Vec<IpNet>,
-    deny: Vec<IpNet>,
+    lists: PeerLists,
     own: Vec<SocketAddr>,
     relay: RelayAddresses,
     external: External,
+}
+
+/// Networks whose addresses may be peers, and networks whose addresses may not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerLists {
+    /// Wins over the built-in deny list.
+    pub allow: Vec<IpNet>,
+    /// Wins over everything.
+    pub deny: Vec<IpNet>,
+}
+
+/// The lists of a user and its realm, which count besides the server's.
+#[derive(Clone, Debug, Default)]
+pub struct PeerLayers {
+    /// Those of the user alone.
+    pub user: Option<Arc<PeerLists>>,
+    /// Those of all users of its realm.
+    pub realm: Option<Arc<PeerLists>>,
+}
+
+impl PeerLayers {
+    /// No lists besides the server's.
+    pub const NONE: PeerLayers = PeerLayers { user: None, realm: None };
+}
+
+/// Whose list it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// The user's.
+    User,
+    /// Its realm's.
+    Realm,
+    /// The server's.
+    Server,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Layer::User => "user",
+            Layer::Realm => "realm",
+            Layer::Server => "server",
+        })
+    }
 }
 
 /// Where this server's relayed transport addresses lie.
@@ -43,8 +90,8 @@ pub struct RelayAddresses {
 /// The rule that refuses an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// The operator's deny list has this network.
-    Listed(IpNet),
+    /// The deny list of this layer has this network.
+    Listed(Layer, IpNet),
     /// This is a listening or admin address of the server.
     Own(SocketAddr),
     /// The built-in list refuses this kind of address.
@@ -54,7 +101,7 @@ pub enum Denied {
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Denied::Listed(network) => write!(f, "deny {network}"),
+            Denied::Listed(layer, network) => write!(f, "{layer}: deny {network}"),
             Denied::Own(address) => write!(f, "own address {address}"),
             Denied::BuiltIn(kind) => write!(f, "built-in: {kind}"),
         }
@@ -70,24 +117,33 @@ impl PeerRules {
     /// wildcard address stands for its port on every address of this host that the rules know:
     /// loopback, the relay addresses, their external addresses and the others in `own`.
     pub fn new(
-        allow: Vec<IpNet>,
-        deny: Vec<IpNet>,
+        lists: PeerLists,
         own: Vec<SocketAddr>,
         relay: RelayAddresses,
         external: External,
     ) -> PeerRules {
-        PeerRules { allow, deny, own, relay, external }
+        PeerRules { lists, own, relay, external }
     }
 
     /// Judge an IP address without a port, as a permission has none. A relay address of this server
     /// passes: which of its ports are peers is for [`PeerRules::check`] to say.
     pub fn check_ip(&self, ip: IpAddr) -> Result<(), Denied> {
-        self.judge(ip, None)
+        self.check_ip_within(ip, &PeerLayers::NONE)
+    }
+
+    /// The same for a user who has `layers`.
+    pub fn check_ip_within(&self, ip: IpAddr, layers: &PeerLayers) -> Result<(), Denied> {
+        Judging { rules: self, layers }.judge(ip, None)
     }
 
     /// Judge a transport address.
     pub fn check(&self, peer: PeerAddr) -> Result<(), Denied> {
-        self.judge(peer.0.ip(), Some(peer.0.port()))
+        self.check_within(peer, &PeerLayers::NONE)
+    }
+
+    /// The same for a user who has `layers`.
+    pub fn check_within(&self, peer: PeerAddr, layers: &PeerLayers) -> Result<(), Denied> {
+        Judging { rules: self, layers }.judge(peer.0.ip(), Some(peer.0.port()))
     }
 
     /// How relayed transport addresses are known outside.
@@ -95,48 +151,10 @@ impl PeerRules {
         &self.external
     }
 
-    fn judge(&self, ip: IpAddr, port: Option<u16>) -> Result<(), Denied> {
-        self.judge_form(ip, port)?;
-        let IpAddr::V6(ip) = ip else { return Ok(()) };
-        for embedded in embedded::embedded(ip) {
-            self.judge_form(IpAddr::V4(embedded), port)?;
-        }
-        // Who allows the prefix of a translator means what it translates to, but no more than its
-        // deny list leaves, whichever way the address is read.
-        let readings = embedded::other_readings(ip).into_iter();
-        match readings.map(IpAddr::V4).find_map(|ip| self.denied_by(&self.names(ip))) {
-            Some(network) => Err(Denied::Listed(network)),
-            None => Ok(()),
-        }
-    }
-
-    fn judge_form(&self, ip: IpAddr, port: Option<u16>) -> Result<(), Denied> {
-        let names = self.names(ip);
-        let [internal, _] = names;
-
-        if let Some(network) = self.denied_by(&names) {
-            return Err(Denied::Listed(network));
-        }
-        if let Some(own) = port.and_then(|port| self.own_address(&names, port)) {
-            return Err(Denied::Own(own));
-        }
-        if find(&self.allow, &names).is_some() || self.is_relayed(internal, port) {
-            return Ok(());
-        }
-        match names.into_iter().find_map(built_in) {
-            Some(kind) => Err(Denied::BuiltIn(kind)),
-            None => Ok(()),
-        }
-    }
-
     /// An address of ours as it is on this host and as the world knows it: a rule may name either.
     fn names(&self, ip: IpAddr) -> [IpAddr; 2] {
         let internal = self.external.internal_ip(ip);
         [internal, self.external.public_ip(internal)]
-    }
-
-    fn denied_by(&self, names: &[IpAddr]) -> Option<IpNet> {
-        find(&self.deny, names)
     }
 
     fn own_address(&self, names: &[IpAddr], port: u16) -> Option<SocketAddr> {
@@ -160,6 +178,60 @@ impl PeerRules {
 
     fn is_relayed(&self, ip: IpAddr, port: Option<u16>) -> bool {
         self.relay.ips.contains(&ip) && port.is_none_or(|port| self.relay.ports.contains(&port))
+    }
+}
+
+/// The rules as they are for one user.
+struct Judging<'a> {
+    rules: &'a PeerRules,
+    layers: &'a PeerLayers,
+}
+
+impl Judging<'_> {
+    fn judge(&self, ip: IpAddr, port: Option<u16>) -> Result<(), Denied> {
+        self.judge_form(ip, port)?;
+        let IpAddr::V6(ip) = ip else { return Ok(()) };
+        for embedded in embedded::embedded(ip) {
+            self.judge_form(IpAddr::V4(embedded), port)?;
+        }
+        // Who allows the prefix of a translator means what it translates to, but no more than its
+        // deny list leaves, whichever way the address is read.
+        let readings = embedded::other_readings(ip).into_iter();
+        let denied = readings.map(IpAddr::V4).find_map(|ip| self.denied_by(&self.rules.names(ip)));
+        denied.map_or(Ok(()), Err)
+    }
+
+    fn judge_form(&self, ip: IpAddr, port: Option<u16>) -> Result<(), Denied> {
+        let names = self.rules.names(ip);
+        let [internal, _] = names;
+
+        if let Some(denied) = self.denied_by(&names) {
+            return Err(denied);
+        }
+        if let Some(own) = port.and_then(|port| self.rules.own_address(&names, port)) {
+            return Err(Denied::Own(own));
+        }
+        let allowed = self.lists().any(|(_, lists)| find(&lists.allow, &names).is_some());
+        if allowed || self.rules.is_relayed(internal, port) {
+            return Ok(());
+        }
+        match names.into_iter().find_map(built_in) {
+            Some(kind) => Err(Denied::BuiltIn(kind)),
+            None => Ok(()),
+        }
+    }
+
+    fn denied_by(&self, names: &[IpAddr]) -> Option<Denied> {
+        self.lists().find_map(|(layer, lists)| {
+            find(&lists.deny, names).map(|network| Denied::Listed(layer, network))
+        })
+    }
+
+    /// From the nearest to the widest, so that a refusal names the nearest.
+    fn lists(&self) -> impl Iterator<Item = (Layer, &PeerLists)> {
+        let user = self.layers.user.as_deref().map(|lists| (Layer::User, lists));
+        let realm = self.layers.realm.as_deref().map(|lists| (Layer::Realm, lists));
+        user.into_iter().chain(realm).chain([(Layer::Server, &self.rules.lists)])
     }
 }
 

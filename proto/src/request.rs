@@ -280,7 +280,7 @@ pub(crate) const KNOWN_ATTRIBUTES: [AttributeType; KNOWN_WITHOUT_DONT_FRAGMENT.l
     known
 };
 
-const KNOWN_WITHOUT_DONT_FRAGMENT: [AttributeType; 19] = [
+const KNOWN_WITHOUT_DONT_FRAGMENT: [AttributeType; 20] = [
     AttributeType::MAPPED_ADDRESS,
     AttributeType::USERNAME,
     AttributeType::ERROR_CODE,
@@ -295,6 +295,7 @@ const KNOWN_WITHOUT_DONT_FRAGMENT: [AttributeType; 19] = [
     AttributeType::REQUESTED_ADDRESS_FAMILY,
     AttributeType::EVEN_PORT,
     AttributeType::REQUESTED_TRANSPORT,
+    AttributeType::ACCESS_TOKEN,
     AttributeType::PASSWORD_ALGORITHM,
     AttributeType::USERHASH,
     AttributeType::XOR_MAPPED_ADDRESS,

@@ -3,6 +3,10 @@
 //! Requests are served one at a time. While the actor that drives this waits for somebody (a key, a
 //! port, the allocation), further requests queue up here, within a bound.
 
+mod events;
+mod outcome;
+
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
-use crate::address::{Family, FiveTuple, RelayedAddr, ServerReflexive, TransportProtocol};
+use crate::account::{Account, CredentialKind, ExpiryPolicy};
+use crate::address::{Family, FiveTuple, ServerReflexive, TransportProtocol};
 use crate::credentials::{Key, PasswordAlgorithm, user_hash};
 use crate::drops::DropReason;
 use crate::first_contact::is_for_session;
@@ -18,27 +23,31 @@ use crate::guard::{Challenge, Claim, ClaimedUser, Guard, finish};
 use crate::peer_rules::is_tunneled;
 use crate::request::{Offer, Request, RequestError};
 use crate::stun::{
-    AddressErrorCode, AttributeType, Class, ConnectionId, ErrorCode, Lifetime, Message,
-    MessageWriter, Method, ReservationToken, Software, TransactionId, UnknownAttributes,
-    XorMappedAddress, XorRelayedAddress,
+    AttributeType, Class, ErrorCode, Lifetime, Message, MessageWriter, Method, Software,
+    TransactionId, UnknownAttributes,
 };
 
-/// What all sessions of a server have in common.
+pub use events::{LoginFailure, LoginFailureReason, SessionEvent};
+pub use outcome::{Allocated, Outcome};
+
+/// What all sessions of a listener have in common.
 #[derive(Debug)]
 pub struct SessionTerms {
-    /// The realm and its nonces.
+    /// The realms and their nonces.
     pub guard: Guard,
     /// What may be asked for.
     pub offer: Offer,
     /// The SOFTWARE attribute of authenticated answers.
     pub software: Option<String>,
+    /// What the end of a credential ends.
+    pub expiry: ExpiryPolicy,
 }
 
 /// The user that a session and its allocation belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The user's name, as the credential source spells it.
-    pub username: Arc<str>,
+    /// Who it is.
+    pub account: Arc<Account>,
     /// The key that proved it.
     pub key: Key,
     /// How the key was derived.
@@ -65,6 +74,8 @@ pub enum Step {
     Reply(Bytes),
     /// Find the keys of this claim and go on with [`Session::keys_found`].
     FindKeys(Claim),
+    /// The same once more, where an answer of before does not do.
+    FindKeysAfresh(Claim),
     /// Do what is asked and go on with [`Session::conclude`].
     Perform(Request),
     /// Nothing; the request waits for the one before it.
@@ -78,42 +89,28 @@ pub enum Step {
 pub struct FoundKeys {
     /// The user, or `None` if there is no such user: then `keys` holds a decoy, so that the check
     /// takes as long as a wrong password does.
-    pub username: Option<Arc<str>>,
+    pub account: Option<Arc<Account>>,
     /// One key, or one for each secret that is good at the moment.
     pub keys: SmallVec<[Key; 1]>,
+    /// What it means if none of them proves the claim.
+    pub otherwise: Otherwise,
 }
 
-/// What came of a request that was performed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// An allocation was made.
-    Allocated(Allocated),
-    /// The allocation lives this much longer; zero says that it is gone.
-    Refreshed(Duration),
-    /// The permissions are installed.
-    PermissionsCreated,
-    /// The channel is bound.
-    ChannelBound,
-    /// The peer is connected, and the connection waits for ConnectionBind.
-    Connected(ConnectionId),
-    /// The client's connection is one with the peer's from here on.
-    ConnectionBound,
-    /// It was refused.
-    Refused(ErrorCode),
+/// What it means that no key proves a claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Otherwise {
+    /// The claim is refused.
+    #[default]
+    Refuse,
+    /// Nothing yet: the answer is one of before, and there may be a newer one.
+    AskAgain,
+    /// Nothing: somebody who could not be asked may have the key.
+    StoresDown,
 }
 
-/// What a successful Allocate response tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allocated {
-    /// One relayed transport address, or one of each family.
-    pub relayed: SmallVec<[RelayedAddr; 2]>,
-    /// The time to expiry.
-    pub lifetime: Duration,
-    /// The token of the reserved next port.
-    pub reservation: Option<ReservationToken>,
-    /// The family of a dual allocation that could not be had, and why.
-    pub missing: Option<(Family, ErrorCode)>,
-}
+/// No credential source that could be asked knows the user, and one could not be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoresDown;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -122,10 +119,13 @@ pub struct Session {
     client: ServerReflexive,
     protocol: TransportProtocol,
     owner: Option<Owner>,
+    /// A request has proved its user, and nobody has been told.
+    has_proved: bool,
     has_allocation: bool,
     pending: Option<Pending>,
     waiting: VecDeque<Bytes>,
     answered: VecDeque<Answered>,
+    events: SmallVec<[SessionEvent; 1]>,
     idle_since: Instant,
 }
 
@@ -137,6 +137,8 @@ pub struct Pending {
     claim: Claim,
     /// The key that proved the claim, once it has.
     key: Option<Key>,
+    /// Its keys were asked for once more.
+    asked_afresh: bool,
 }
 
 impl Session {
@@ -147,12 +149,19 @@ impl Session {
             client: ServerReflexive(five_tuple.client),
             protocol: five_tuple.protocol,
             owner: None,
+            has_proved: false,
             has_allocation: false,
             pending: None,
             waiting: VecDeque::new(),
             answered: VecDeque::new(),
+            events: SmallVec::new(),
             idle_since: now,
         }
+    }
+
+    /// Goes on by other terms: the next request is read by them.
+    pub fn set_terms(&mut self, terms: Arc<SessionTerms>) {
+        self.terms = terms;
     }
 
     /// Takes up the conversation of a client whose allocation has outlived its session.
@@ -220,24 +229,47 @@ impl Session {
         Some(self.receive(bytes, now))
     }
 
-    /// Goes on with the keys of the claim that [`Step::FindKeys`] named.
-    pub fn keys_found(&mut self, found: &FoundKeys, now: Instant) -> Step {
-        let Some(pending) = self.pending.take() else {
+    /// Goes on with the keys of the claim that [`Step::FindKeys`] named, or
+    /// [`Step::FindKeysAfresh`].
+    pub fn keys_found(&mut self, found: Result<FoundKeys, StoresDown>, now: Instant) -> Step {
+        let Ok(found) = found else {
+            // Whoever has not proved anything writes no line of the log each time.
+            return self.refuse_for_now(ErrorCode::ServerError);
+        };
+        let Some(mut pending) = self.pending.take() else {
             return Step::Drop(DropReason::Replayed);
         };
-        let Ok(message) = Message::parse(&pending.request) else {
+        let request = pending.request.clone();
+        let Ok(message) = Message::parse(&request) else {
             return Step::Drop(DropReason::Malformed);
         };
         let key = found.keys.iter().find(|key| message.verify_integrity(key).is_ok());
-        let (Some(username), Some(key)) = (&found.username, key) else {
+        let (Some(account), Some(key)) = (&found.account, key) else {
+            match found.otherwise {
+                Otherwise::AskAgain if !pending.asked_afresh => {
+                    pending.asked_afresh = true;
+                    let claim = pending.claim.clone();
+                    self.pending = Some(pending);
+                    return Step::FindKeysAfresh(claim);
+                }
+                Otherwise::StoresDown => {
+                    self.pending = Some(pending);
+                    return self.refuse_for_now(ErrorCode::ServerError);
+                }
+                Otherwise::AskAgain | Otherwise::Refuse => {}
+            }
             //= https://www.rfc-editor.org/rfc/rfc8489#section-9.2.4
             //# If the value of the USERNAME or USERHASH attribute is not valid,
             //# the server MUST generate an error response with an error code of
             //# 401 (Unauthenticated).
-            return self.challenge(Challenge::Unauthenticated, &message, now);
+            let reason = match (&pending.claim.user, &found.account) {
+                (ClaimedUser::Token { .. }, None) => LoginFailureReason::MalformedToken,
+                _ => LoginFailureReason::WrongCredentials,
+            };
+            return self.fail_login(pending.claim, reason, &message, now);
         };
         let owner = Owner {
-            username: username.clone(),
+            account: account.clone(),
             key: key.clone(),
             password_algorithm: pending.claim.password_algorithm,
         };
@@ -291,6 +323,19 @@ impl Session {
         reply
     }
 
+    /// What has happened since the last time. Ask until there is nothing more.
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
+        match self.events.is_empty() {
+            true => None,
+            false => Some(self.events.remove(0)),
+        }
+    }
+
+    /// Whether a request has proved its user since this was asked last.
+    pub fn take_proof(&mut self) -> bool {
+        std::mem::take(&mut self.has_proved)
+    }
+
     /// Whether a request is being served.
     pub fn is_busy(&self) -> bool {
         self.pending.is_some()
@@ -321,9 +366,16 @@ impl Session {
             transaction_id: message.transaction_id(),
             claim,
             key: None,
+            asked_afresh: false,
         };
-        // The key that proved the last request proves the next, without asking anybody again.
-        match self.owner.as_ref().filter(|owner| owner.is(&pending.claim, &self.terms.guard)) {
+        // The key that proved the last request proves the next, without asking anybody again. Who
+        // wants an allocation is looked up, lest a user that is gone had it for ever.
+        let is_known = |owner: &&Owner| {
+            message.method() != Method::ALLOCATE
+                && owner.is(&pending.claim)
+                && !self.terms.is_over(&owner.account, message, now)
+        };
+        match self.owner.as_ref().filter(is_known) {
             Some(owner) if message.verify_integrity(&owner.key).is_ok() => {
                 self.authenticated(owner.clone(), pending, now)
             }
@@ -355,25 +407,29 @@ impl Session {
         //#
         //# then the request MUST be rejected with a 441 (Wrong Credentials)
         //# error.
-        let is_other = |known: &Owner| known.username != owner.username;
+        let is_other = |known: &Owner| !known.account.is_same_user(&owner.account);
         if self.has_allocation && self.owner.as_ref().is_some_and(is_other) {
             // For an Allocate it is the 5-tuple that is taken, whoever asks.
-            return self.refuse(
-                match message.method() {
-                    Method::ALLOCATE => ErrorCode::AllocationMismatch,
-                    _ => ErrorCode::WrongCredentials,
-                },
-                now,
-            );
+            let code = match message.method() {
+                Method::ALLOCATE => ErrorCode::AllocationMismatch,
+                _ => ErrorCode::WrongCredentials,
+            };
+            return self.refuse(code, "the allocation is another user's", now);
+        }
+        if self.terms.is_over(&owner.account, &message, now)
+            && let Some(pending) = self.pending.take()
+        {
+            return self.fail_login(pending.claim, LoginFailureReason::Expired, &message, now);
         }
         self.owner = Some(owner);
+        self.has_proved = true;
         let asked = Request::read(&message, self.protocol, &self.terms.offer);
         let asked = asked.and_then(|request| self.refuse_hidden_df(request));
         if let Err(RequestError::UnknownAttributes(unknown)) = asked {
             return self.refuse_unknown(unknown, now);
         }
-        if let Some(code) = self.mismatch(message.method()) {
-            return self.refuse(code, now);
+        if let Some((code, why)) = self.mismatch(message.method()) {
+            return self.refuse(code, why, now);
         }
         //= https://www.rfc-editor.org/rfc/rfc8656#section-21.4
         //# It is RECOMMENDED that TURN
@@ -381,11 +437,11 @@ impl Session {
         //# addresses known to be tunneled, and that they not forward data to
         //# such addresses.
         if is_tunneled(self.client.0.ip()) {
-            return self.refuse(ErrorCode::Forbidden, now);
+            return self.refuse(ErrorCode::Forbidden, "the client's address is tunneled", now);
         }
         match asked {
             Ok(request) => Step::Perform(request),
-            Err(error) => self.refuse(error.code(), now),
+            Err(error) => self.refuse(error.code(), error.to_string(), now),
         }
     }
 
@@ -408,54 +464,136 @@ impl Session {
     }
 
     /// What the request is refused with because the 5-tuple has an allocation, or has none.
-    fn mismatch(&self, method: Method) -> Option<ErrorCode> {
-        match method {
+    fn mismatch(&self, method: Method) -> Option<(ErrorCode, &'static str)> {
+        let (code, why) = match (method, self.has_allocation) {
             //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
             //# The server checks if the 5-tuple is currently in use by an
             //# existing allocation.  If yes, the server rejects the request
             //# with a 437 (Allocation Mismatch) error.
-            Method::ALLOCATE => self.has_allocation.then_some(ErrorCode::AllocationMismatch),
+            (Method::ALLOCATE, true) => (ErrorCode::AllocationMismatch, HAS_ALLOCATION),
             // A control connection does not become a data connection: its client has sent TURN
             // messages before and waits for more (RFC 6062 §4.3 asks for a connection of its own).
-            Method::CONNECTION_BIND => self.has_allocation.then_some(ErrorCode::BadRequest),
+            (Method::CONNECTION_BIND, true) => (ErrorCode::BadRequest, HAS_ALLOCATION),
+            (Method::ALLOCATE | Method::CONNECTION_BIND, false) => return None,
             //= https://www.rfc-editor.org/rfc/rfc8656#section-5
             //# if the 5-tuple does not
             //# identify an existing allocation, then the message MUST either be
             //# rejected with a 437 Allocation Mismatch error (if it is a request) or
             //# be silently ignored
-            _ => (!self.has_allocation).then_some(ErrorCode::AllocationMismatch),
-        }
+            (_, false) => (ErrorCode::AllocationMismatch, "there is no allocation"),
+            (_, true) => return None,
+        };
+        Some((code, why))
     }
 
-    fn refuse(&mut self, code: ErrorCode, now: Instant) -> Step {
+    /// Answers who has proved nothing, always in the same words.
+    fn fail_login(
+        &mut self,
+        claim: Claim,
+        reason: LoginFailureReason,
+        message: &Message<'_>,
+        now: Instant,
+    ) -> Step {
+        // Who has come in with a token may go on with the key of the one before for a moment.
+        let by_older_key = reason == LoginFailureReason::WrongCredentials
+            && self.owner.as_ref().is_some_and(|owner| owner.goes_by(&claim.user));
+        if !by_older_key {
+            let failure = LoginFailure { realm: claim.realm, user: claim.user, reason };
+            self.note(SessionEvent::LoginFailed(failure));
+        }
+        self.challenge(Challenge::Unauthenticated, message, now)
+    }
+
+    fn refuse(&mut self, code: ErrorCode, why: impl Into<Cow<'static, str>>, now: Instant) -> Step {
+        self.note_refusal(code, why.into());
         let reply = self.compose(&Outcome::Refused(code));
         self.conclude(reply.clone(), now);
         Step::Reply(reply)
+    }
+
+    /// Refuses without remembering that: a retransmission may be luckier.
+    fn refuse_for_now(&mut self, code: ErrorCode) -> Step {
+        let reply = self.compose(&Outcome::Refused(code));
+        match self.pending.take() {
+            Some(_) => Step::Reply(reply),
+            None => Step::Drop(DropReason::Replayed),
+        }
+    }
+
+    /// Nothing is lost on who asks after each step; who never asks holds no more than this.
+    fn note(&mut self, event: SessionEvent) {
+        if self.events.len() < EVENTS_MAX {
+            self.events.push(event);
+        }
+    }
+
+    fn note_refusal(&mut self, code: ErrorCode, why: Cow<'static, str>) {
+        let request = self.pending.as_ref().map(|pending| Message::parse(&pending.request));
+        if let Some(Ok(message)) = request {
+            let method = message.method();
+            self.note(SessionEvent::Refused { method, code, why });
+        }
     }
 
     fn refuse_unknown(&mut self, unknown: SmallVec<[AttributeType; 8]>, now: Instant) -> Step {
         let Some(pending) = &self.pending else {
             return Step::Drop(DropReason::Replayed);
         };
+        let why = RequestError::UnknownAttributes(unknown.clone()).to_string();
         let attribute = UnknownAttributes(unknown);
         let write = |writer: &mut MessageWriter<'_>| {
             writer.error(ErrorCode::UnknownAttribute).attribute(&attribute);
         };
         let reply = pending.compose(&self.terms, Class::Error, write);
+        self.note_refusal(ErrorCode::UnknownAttribute, why.into());
         self.conclude(reply.clone(), now);
         Step::Reply(reply)
     }
 }
 
+impl SessionTerms {
+    /// Whether `account`, by itself good, may not have what `message` asks for any more. To end an
+    /// allocation is never too late.
+    fn is_over(&self, account: &Account, message: &Message<'_>, now: Instant) -> bool {
+        if !account.is_expired(now) {
+            return false;
+        }
+        let is_token = account.credential == CredentialKind::AccessToken;
+        let policy = if is_token { self.expiry.max(ExpiryPolicy::Refresh) } else { self.expiry };
+        match message.method() {
+            Method::ALLOCATE => true,
+            Method::REFRESH => policy != ExpiryPolicy::Allocate && !is_deletion(message),
+            _ => policy == ExpiryPolicy::Strict,
+        }
+    }
+}
+
+fn is_deletion(message: &Message<'_>) -> bool {
+    matches!(message.read::<Lifetime>(), Ok(Some(Lifetime(Duration::ZERO))))
+}
+
 impl Owner {
-    fn is(&self, claim: &Claim, guard: &Guard) -> bool {
+    /// Whether this is the owner of a token, and `user` the name of the key that opens it.
+    fn goes_by(&self, user: &ClaimedUser) -> bool {
+        let is_token = self.account.credential == CredentialKind::AccessToken;
+        is_token && matches!(user, ClaimedUser::Named(name) if **name == *self.account.username)
+    }
+
+    fn is(&self, claim: &Claim) -> bool {
+        // A token's key is the client's own, whatever passwords are made into, and the token's key
+        // has a realm of its own. Only with some of its requests does a client send the token.
+        let is_token = self.account.credential == CredentialKind::AccessToken;
         let same_user = match &claim.user {
-            ClaimedUser::Named(name) => **name == *self.username,
+            ClaimedUser::Named(name) => **name == *self.account.username,
             ClaimedUser::Hashed(hash) => {
-                user_hash(&self.username, guard.realm()).is_ok_and(|own| own == *hash)
+                user_hash(&self.account.username, &self.account.realm).is_ok_and(|own| own == *hash)
             }
+            // The key is in the token; nobody has to be asked, but it has to be opened again.
+            ClaimedUser::Token { .. } => false,
         };
-        same_user && claim.password_algorithm == self.password_algorithm
+        let same_kind = claim.password_algorithm == self.password_algorithm
+            && claim.realm == self.account.realm;
+        same_user && (is_token || same_kind)
     }
 }
 
@@ -481,55 +619,10 @@ impl Pending {
     }
 }
 
-impl Outcome {
-    fn class(&self) -> Class {
-        match self {
-            Outcome::Allocated(_)
-            | Outcome::Refreshed(_)
-            | Outcome::PermissionsCreated
-            | Outcome::ChannelBound
-            | Outcome::Connected(_)
-            | Outcome::ConnectionBound => Class::Success,
-            Outcome::Refused(_) => Class::Error,
-        }
-    }
+/// What is told at most between two questions for it.
+const EVENTS_MAX: usize = 8;
 
-    fn write(&self, client: ServerReflexive, writer: &mut MessageWriter<'_>) {
-        match self {
-            Outcome::Allocated(allocated) => allocated.write(client, writer),
-            Outcome::Refreshed(lifetime) => {
-                writer.attribute(&Lifetime(*lifetime));
-            }
-            Outcome::PermissionsCreated | Outcome::ChannelBound | Outcome::ConnectionBound => {}
-            //= https://www.rfc-editor.org/rfc/rfc6062#section-5.2
-            //# The server MUST include the CONNECTION-ID attribute in the Connect
-            //# success response.
-            Outcome::Connected(id) => {
-                writer.attribute(id);
-            }
-            Outcome::Refused(code) => {
-                writer.error(*code);
-            }
-        }
-    }
-}
-
-impl Allocated {
-    //= https://www.rfc-editor.org/rfc/rfc8656#section-7.2
-    //# Once the allocation is created, the server replies with a success
-    //# response.  The success response contains:
-    fn write(&self, client: ServerReflexive, writer: &mut MessageWriter<'_>) {
-        for relayed in &self.relayed {
-            writer.attribute(&XorRelayedAddress(relayed.0));
-        }
-        writer.attribute(&XorMappedAddress(client.0));
-        writer.optional(self.reservation.as_ref());
-        writer.attribute(&Lifetime(self.lifetime));
-        if let Some((family, code)) = self.missing {
-            writer.attribute(&AddressErrorCode::new(family, code));
-        }
-    }
-}
+const HAS_ALLOCATION: &str = "there is an allocation";
 
 /// Requests that wait for the one before; a client that sends more is answered when it retransmits.
 const WAITING_MAX: usize = 8;

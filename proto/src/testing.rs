@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::address::ServerReflexive;
 use crate::credentials::{Key, PasswordAlgorithm};
-use crate::guard::Guard;
+use crate::guard::{Challenge, Guard, GuardedRealm};
 use crate::integrity::IntegrityAlgorithm;
-use crate::nonce::{NonceMinter, SecurityFeatures};
+use crate::nonce::NonceMinter;
 use crate::stun::{
-    AttributeType, Class, MessageWriter, Method, Nonce, Realm, TransactionId, Username,
+    AttributeType, Class, Message, MessageWriter, Method, Nonce, Realm, TransactionId, Username,
 };
 
 /// A moment to count from. Tests add to it; none reads a clock again.
@@ -51,9 +51,34 @@ impl Asked<'_> {
 
 /// A guard of the realm "r" that offers both password algorithms, with nonces good for ten minutes.
 pub(crate) fn guard() -> Guard {
-    let features = SecurityFeatures { password_algorithms: true, username_anonymity: false };
-    let nonces = NonceMinter::new([7; 32], features, Duration::from_secs(600), epoch());
-    Guard::new("r".into(), nonces, vec![PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5])
+    guard_of(vec![realm("r")], None)
+}
+
+/// A guard of these realms, the first by default.
+pub(crate) fn guard_of(realms: Vec<GuardedRealm>, third_party: Option<&str>) -> Guard {
+    let nonces = NonceMinter::new([7; 32], Duration::from_secs(600), epoch());
+    Guard::new(realms, 0, third_party.map(str::to_owned), nonces)
+}
+
+/// The nonce of a challenge to `client`, which has asked for `realm`.
+pub(crate) fn nonce_from(guard: &Guard, realm: &str, client: ServerReflexive) -> String {
+    let (mut asked, mut challenge) = (Vec::new(), Vec::new());
+    let id = TransactionId::from_bytes([9; 12]);
+    MessageWriter::new(&mut asked, Class::Request, Method::ALLOCATE, id).attribute(&Realm(realm));
+    let asked = Message::parse(&asked).expect("well-formed");
+    guard.write_challenge(Challenge::Unauthenticated, &asked, client, epoch(), &mut challenge);
+    let challenge = Message::parse(&challenge).expect("well-formed");
+    challenge.read::<Nonce<'_>>().expect("readable").expect("present").0.to_owned()
+}
+
+/// A realm that offers both password algorithms.
+pub(crate) fn realm(name: &str) -> GuardedRealm {
+    GuardedRealm {
+        name: name.into(),
+        origins: Vec::new(),
+        algorithms: vec![PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5],
+        username_anonymity: false,
+    }
 }
 
 /// The client of these tests.

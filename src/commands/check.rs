@@ -1,17 +1,20 @@
 //! `sterna check`: reads and checks the configuration, and prints what it comes to on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use actix_rt::System;
 use anyhow::Context;
 use sterna_actors::clock::unix_now;
 use sterna_actors::config::Listen;
 
+use super::store::contents;
 use super::{certificate_sources, load, print, state_folder};
 use crate::certificates::Facts;
 use crate::cli::{ConfigArg, UNUSABLE};
 use crate::config::{DTLS, LoadError, Resolved, by_socket, resolve, show};
 use crate::machine::Machine;
+use crate::sources::Opened;
 
 pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
     let loaded = load(args.path.as_deref())?;
@@ -28,6 +31,8 @@ pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
         warnings.push(error.to_string());
         PathBuf::new()
     });
+    let (stores, of_sources) = stores(&resolved, &folder, &origin)?;
+    warnings.extend(of_sources);
     let certificates = certificates(&resolved)?.transpose().map_err(fault)?;
     let facts = certificates.as_deref().unwrap_or_default();
     let near = facts.iter().filter_map(|facts| facts.warning(unix_now()));
@@ -42,11 +47,33 @@ pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
     }
     text.push_str(&show(&resolved, &folder).context("configuration as YAML")?);
     text.push_str(&sockets(&resolved));
+    text.push_str(&stores);
     text.push_str(&ends(&resolved, certificates.as_deref()));
     print(&text).context("standard output")?;
     // The server would start, but no client would have it.
     let is_over = facts.iter().any(|facts| facts.is_expired(unix_now()));
     Ok(if is_over { ExitCode::from(UNUSABLE) } else { ExitCode::SUCCESS })
+}
+
+/// What is in the stores, each of which has to answer, and what there is to warn of.
+fn stores(
+    resolved: &Resolved,
+    folder: &Path,
+    origin: &str,
+) -> anyhow::Result<(String, Vec<String>)> {
+    let config = &resolved.config;
+    let at = Some(folder).filter(|folder| !folder.as_os_str().is_empty());
+    System::new().block_on(async {
+        let opened = Opened::default().look(config, at).await;
+        let warnings = opened.map_err(|error| error.at(origin))?.warnings;
+        let mut text = String::new();
+        for store in &config.auth.stores {
+            let line = contents(store, at).await?;
+            text.push_str(&format!("#   {line}\n"));
+        }
+        let text = if text.is_empty() { text } else { format!("# stores:\n{text}") };
+        Ok((text, warnings))
+    })
 }
 
 /// What the certificates say of themselves, where there are any yet.

@@ -19,7 +19,10 @@ pub(crate) fn run(args: &CredentialArgs) -> anyhow::Result<ExitCode> {
     }
     let loaded = load(args.config.path.as_deref())?;
     let secret = match &args.secret_file {
-        None => minting_secret(&loaded)?,
+        None => {
+            let realm = args.realm.as_deref().unwrap_or(&loaded.config.realm);
+            minting_secret(&loaded, realm)?
+        }
         Some(path) => {
             let (secret, is_public) = state::secret_file(path).context("--secret-file")?;
             if is_public {
@@ -32,7 +35,7 @@ pub(crate) fn run(args: &CredentialArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let urls = if args.urls.is_empty() { listener_urls(loaded)? } else { args.urls.clone() };
-    let credential = mint(&secret, &args.user, unix_now(), args.ttl);
+    let credential = mint(&secret, args.algorithm, &args.user, unix_now(), args.ttl);
     print(&format!("{}\n", RtcConfiguration::new(urls, &credential).to_json()))
         .context("standard output")?;
     Ok(ExitCode::SUCCESS)

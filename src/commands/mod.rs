@@ -3,20 +3,30 @@
 pub(crate) mod check;
 pub(crate) mod credential;
 pub(crate) mod probe;
+pub(crate) mod realm;
+pub(crate) mod secret;
 pub(crate) mod serve;
+pub(crate) mod session;
+pub(crate) mod store;
+mod table;
+pub(crate) mod token_key;
+pub(crate) mod user;
 
 use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use actix_rt::System;
 use anyhow::Context;
 use sterna_actors::config::Listen;
 use sterna_proto::address::TransportProtocol;
 
 use crate::certificates::{Facts, Sources, facts_at, kept_at};
-use crate::config::{self, CertificateFiles, Loaded, Resolved, StateFolder};
+use crate::config::{self, CertificateFiles, Loaded, Resolved, Sources as Origins, StateFolder};
 use crate::secret::Secret;
+use crate::sources::{Opened, takes_first_secret};
 use crate::state;
+use store::Failed;
 
 /// Reads the configuration with the process's environment over it.
 fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
@@ -28,21 +38,56 @@ fn state_folder(configured: &StateFolder) -> anyhow::Result<PathBuf> {
         .context("state_folder: the environment names no folder for state; set an absolute path")
 }
 
-/// The secret that credentials are minted with: the configured one, or the one that a first run
-/// kept.
-fn minting_secret(loaded: &Loaded) -> anyhow::Result<Secret> {
-    let auth = &loaded.config.auth;
-    if let Some(secret) = auth.signing_secret() {
+/// The secret that credentials of `realm` are minted with: a configured one, one of a store, or the
+/// one that a first run kept.
+fn minting_secret(loaded: &Loaded, realm: &str) -> anyhow::Result<Secret> {
+    let config = &loaded.config;
+    if let Some(secret) = config.signing_secret(realm) {
         return Ok(secret.clone());
     }
     let origin = &loaded.origin;
-    if !auth.is_empty() {
-        anyhow::bail!("{origin}: auth.rest_secrets: is empty; time-limited credentials need one");
+    let folder = state_folder(&config.state_folder);
+    if let Some(secret) = secret_of_sources(loaded, realm, folder.as_deref().ok())? {
+        return Ok(secret);
     }
-    let folder = state_folder(&loaded.config.state_folder)?;
+    let is_first_run = realm == config.realm
+        && folder.as_ref().is_ok_and(|folder| takes_first_secret(config, folder));
+    if !is_first_run {
+        anyhow::bail!(
+            "{origin}: auth.rest_secrets: is empty, and no store has a secret of {realm}; \
+             time-limited credentials need one"
+        );
+    }
+    let folder = folder?;
     state::read_rest_secret(&folder)?.with_context(|| {
         let folder = folder.display();
         format!("{origin}: auth.rest_secrets: is empty, and no first run kept a secret in {folder}")
+    })
+}
+
+/// A secret of the file of secrets or of the first store that has one.
+fn secret_of_sources(
+    loaded: &Loaded,
+    realm: &str,
+    folder: Option<&Path>,
+) -> anyhow::Result<Option<Secret>> {
+    let (config, origin) = (&loaded.config, loaded.origin.to_string());
+    System::new().block_on(async {
+        let opened = Opened::default().look(config, folder).await;
+        let Origins { stores, rest_secrets } = opened.map_err(|error| error.at(&origin))?.sources;
+        if let Some(secret) = rest_secrets.into_iter().next().filter(|_| realm == config.realm) {
+            return Ok(Some(secret));
+        }
+        for store in stores {
+            let found = store.rest_secrets(realm.into()).await;
+            let found = found.map_err(|error| Failed(format!("{}: {error}", store.label())))?;
+            // The newest comes first; it is the one that is not about to be rotated out.
+            let newest = found.into_iter().next();
+            if let Some(secret) = newest.and_then(|bytes| String::from_utf8(bytes).ok()) {
+                return Ok(Some(Secret::new(secret)));
+            }
+        }
+        Ok(None)
     })
 }
 

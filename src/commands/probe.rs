@@ -21,7 +21,7 @@ use sterna_proto::channel_data::ChannelNumber;
 use super::{load, minting_secret, print};
 use crate::cli::{FAILED, ProbeArgs};
 use crate::config::UserSecret;
-use crate::credential::mint;
+use crate::credential::{Algorithm, mint};
 use crate::secret::Secret;
 use crate::state;
 
@@ -97,7 +97,7 @@ fn credentials(args: &ProbeArgs) -> anyhow::Result<Credentials> {
 /// The static user's password, or a time-limited credential for any other name.
 fn configured_credentials(args: &ProbeArgs, path: &std::path::Path) -> anyhow::Result<Credentials> {
     let loaded = load(Some(path))?;
-    match loaded.config.auth.users.get(&args.user) {
+    match loaded.config.auth.users.get(&args.user).map(|user| &user.secret) {
         Some(UserSecret::Password(password)) => Ok(Credentials::new(&args.user, password.expose())),
         Some(UserSecret::Keys { .. }) => {
             bail!(
@@ -107,8 +107,9 @@ fn configured_credentials(args: &ProbeArgs, path: &std::path::Path) -> anyhow::R
             )
         }
         None => {
-            let credential =
-                mint(&minting_secret(&loaded)?, &args.user, clock::unix_now(), longest(args));
+            let secret = minting_secret(&loaded, &loaded.config.realm)?;
+            let (now, ttl) = (clock::unix_now(), longest(args));
+            let credential = mint(&secret, Algorithm::Sha1, &args.user, now, ttl);
             Ok(Credentials::new(&credential.username, credential.password.expose()))
         }
     }

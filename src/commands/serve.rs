@@ -1,8 +1,11 @@
 //! `sterna serve`: runs the relay until it is told to stop.
 
+use std::convert::Infallible;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use actix::Addr;
 use actix_rt::System;
 use actix_rt::time::timeout;
 use anyhow::Context;
@@ -11,22 +14,30 @@ use sd_notify::NotifyState;
 use slog::{Logger, crit, error, info, warn};
 use sterna_actors::Server;
 use sterna_actors::clock;
+use sterna_actors::policy_keeper::PolicyKeeper;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{load, print, state_folder};
+use crate::certificates::{LOOK_EVERY, Look};
 use crate::cli::{ConfigArg, FAILED};
 use crate::config::{LoadError, Resolved, resolve};
-use crate::credential::{RtcConfiguration, mint, urls};
+use crate::control::Control;
+use crate::credential::{Algorithm, RtcConfiguration, mint, urls};
 use crate::logging;
 use crate::machine::Machine;
 use crate::secret::Secret;
-use crate::signals::{Signals, StopSignal};
-use crate::state;
+use crate::signals::{Hangups, Signals, StopSignal};
+use crate::sources::Opened;
 
 mod capacity;
 mod certificates;
+mod reload;
+mod sessions;
 
 use capacity::raise_limits;
 use certificates::Certificates;
+use reload::Reload;
+use sessions::Keeper;
 
 pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
     let signals = Signals::watch().context("signals")?;
@@ -35,45 +46,39 @@ pub(crate) fn run(args: &ConfigArg) -> anyhow::Result<ExitCode> {
     let machine = Machine::inspect().context("network interfaces")?;
     let fault = |fault| LoadError::Fault { origin: origin.clone(), fault };
     let resolved = resolve(loaded.config, &machine).map_err(fault)?;
-    let secrets = Secrets::of(&resolved)?;
-    let certificates = Certificates::of(&resolved, &machine)?.map_err(fault)?;
-
+    let folder = state_folder(&resolved.config.state_folder).ok();
+    // The stores' connections belong to the runtime that they are made in.
+    let system = System::new();
     let mut log = logging::start(&resolved.config.log);
+    let opened = open(&origin, &resolved, folder.as_deref(), &log.logger);
+    let opened = system.block_on(opened)?;
+    let certificates = Certificates::of(&resolved, &machine)?.map_err(fault)?;
     let version = env!("CARGO_PKG_VERSION");
     info!(log.logger, "starting"; "version" => version, "configuration" => &origin);
     for warning in loaded.warnings.iter().chain(&resolved.warnings) {
         warn!(log.logger, "{warning}");
     }
+    tell_of_sources(&log.logger, &opened);
     raise_limits(&log.logger, &resolved);
-    let relay = Relay { resolved, machine, secrets, certificates, log: log.logger.clone() };
-    let stopped = System::new().block_on(relay.run(signals))?;
+    let reload = Reload {
+        path: args.path.clone(),
+        started: resolved.config.clone(),
+        machine: machine.clone(),
+        folder,
+        opened,
+    };
+    let relay = Relay { resolved, machine, reload, certificates, log: log.logger.clone() };
+    let stopped = system.block_on(relay.run(signals))?;
     // Everything that logs has ended; the log gets what is left of the time for stopping.
     let taken = clock::now() - stopped.since;
     log.flush_within = STOP_WITHIN.saturating_sub(taken).max(FLUSH_AT_LEAST);
     Ok(stopped.code)
 }
 
-/// The secrets of time-limited credentials, and whether a first run made its own.
-struct Secrets {
-    all: Vec<Secret>,
-    made: Option<Secret>,
-}
-
-impl Secrets {
-    fn of(resolved: &Resolved) -> anyhow::Result<Secrets> {
-        let auth = &resolved.config.auth;
-        if !auth.is_empty() {
-            return Ok(Secrets { all: auth.rest_secrets.clone(), made: None });
-        }
-        let secret = state::keep_rest_secret(&state_folder(&resolved.config.state_folder)?)?;
-        Ok(Secrets { all: vec![secret.clone()], made: Some(secret) })
-    }
-}
-
 struct Relay {
     resolved: Resolved,
     machine: Machine,
-    secrets: Secrets,
+    reload: Reload,
     certificates: Certificates,
     log: Logger,
 }
@@ -94,15 +99,20 @@ impl Relay {
         let (mut signals, mut hangups) = signals.streams().context("signals")?;
         self.certificates.announce(&self.log);
         let shown = self.certificates.shown.clone();
-        let config = self.resolved.server_config(&self.secrets.all, shown);
+        let config = self.resolved.server_config(&self.reload.opened.sources, shown);
+        let log = self.log.clone();
         let mut server = Server::start(config, self.log.clone()).await?;
+        let sessions = Keeper(server.quota_keeper().clone());
+        let policy = server.policy_keeper().clone();
+        let control = self.open_control();
         self.announce(&server);
         notify(&self.log, NotifyState::Ready);
 
         let ended = tokio::select! {
             signal = signals.next() => Ended::Told(signal),
             reason = server.failed() => Ended::Failed(reason.to_string()),
-            never = self.certificates.keep_up(&mut hangups, &self.log) => match never {},
+            never = self.keep_up(&mut hangups, &policy) => match never {},
+            never = serve_control(control.as_ref(), &sessions, &log) => match never {},
         };
         let since = clock::now();
         notify(&self.log, NotifyState::Stopping);
@@ -124,6 +134,37 @@ impl Relay {
         Ok(Stopped { code, since })
     }
 
+    /// Follows the certificates' files, and reads them and the configuration when told to.
+    async fn keep_up(&mut self, hangups: &mut Hangups, policy: &Addr<PolicyKeeper>) -> Infallible {
+        let mut regular = interval(LOOK_EVERY);
+        regular.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = hangups.next() => {
+                    info!(self.log, "told to reload: certificates and the configuration are read \
+                                     again"; "signal" => "HUP");
+                    self.certificates.look(Look::Told, &self.log).await;
+                    self.reload.again(policy, &self.log).await;
+                }
+                _ = regular.tick() => self.certificates.look(Look::Regular, &self.log).await,
+            }
+        }
+    }
+
+    /// The socket for `sterna session`. Calls do not need it.
+    fn open_control(&self) -> Option<Control> {
+        let opened = match &self.reload.folder {
+            Some(folder) => Control::open(folder).map_err(|cause| cause.to_string()),
+            None => Err("the environment names no folder for state".to_owned()),
+        };
+        opened
+            .map_err(|cause| {
+                warn!(self.log, "there will be no `sterna session`: the control socket cannot be \
+                                 opened"; "cause" => cause);
+            })
+            .ok()
+    }
+
     fn announce(&self, server: &Server) {
         let listening: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
         let relaying: Vec<String> =
@@ -135,14 +176,15 @@ impl Relay {
             "ports" => format!("{}-{}", ports.start(), ports.end()),
             "workers" => self.resolved.workers,
         );
-        if let Some(secret) = &self.secrets.made {
+        if let Some(secret) = &self.reload.opened.made {
             self.print_first_credential(server, secret);
         }
     }
 
     /// Without configured credentials nobody could use the relay, so that one is printed.
     fn print_first_credential(&self, server: &Server, secret: &Secret) {
-        let credential = mint(secret, "first-run", clock::unix_now(), FIRST_CREDENTIAL_TTL);
+        let credential =
+            mint(secret, Algorithm::Sha1, "first-run", clock::unix_now(), FIRST_CREDENTIAL_TTL);
         let bound = server.addresses().iter();
         let clients = bound.flat_map(|at| self.resolved.as_clients_see(at, &self.machine));
         let urls = urls(&clients.collect::<Vec<_>>(), self.certificates.first());
@@ -154,6 +196,35 @@ impl Relay {
         if let Err(cause) = print(&format!("{json}\n")) {
             warn!(self.log, "standard output cannot be written"; "cause" => %cause);
         }
+    }
+}
+
+/// Opens the stores and reads the files that the configuration names.
+async fn open(
+    origin: &str,
+    resolved: &Resolved,
+    folder: Option<&Path>,
+    log: &Logger,
+) -> anyhow::Result<Opened> {
+    let opened = Opened::at_start(&resolved.config, folder, log).await;
+    opened.map_err(|error| error.at(origin))
+}
+
+/// Stores that are away, and what an operator should look at.
+fn tell_of_sources(log: &Logger, opened: &Opened) {
+    for cause in &opened.away {
+        error!(log, "a store does not answer: its users are told to try again until it does";
+            "cause" => cause);
+    }
+    for warning in &opened.warnings {
+        warn!(log, "{warning}");
+    }
+}
+
+async fn serve_control(control: Option<&Control>, sessions: &Keeper, log: &Logger) -> Infallible {
+    match control {
+        Some(control) => control.serve(sessions, log).await,
+        None => std::future::pending().await,
     }
 }
 

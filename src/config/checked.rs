@@ -6,26 +6,25 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use slog::Level;
 use sterna_actors::config::Listen;
 use sterna_proto::credentials::opaque_string;
+use sterna_proto::quotas::QuotaLimits;
 
 use super::Fault;
-use super::raw::{
-    RawAuth, RawConfig, RawKeys, RawLifetimes, RawLimits, RawLog, RawPeers, RawRelay, RawStun,
-    RawUser, Scalar,
-};
+use super::access::{self, Auth, Peers, Realm};
+use super::raw::{RawConfig, RawLifetimes, RawLimits, RawLog, RawRelay, RawStun, Scalar};
 use super::values::{self, Read};
 use super::ways_in::{self, Tls};
-use crate::secret::{self, Secret};
 
 /// The configuration, checked. What depends on the machine is still said in words: see
 /// [`resolve`](super::resolve).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The realm of the credentials.
+    /// The default realm, whose users are asked for where nothing names another.
     pub realm: String,
+    /// The other realms, and what more there is to say of the default one.
+    pub realms: BTreeMap<String, Realm>,
     /// Where clients arrive: no protocol twice at one address.
     pub listen: Vec<Listen>,
     /// What TLS and DTLS clients are shown.
@@ -83,29 +82,6 @@ pub enum RelayAddresses {
     Named(Vec<IpAddr>),
 }
 
-/// Who may allocate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Auth {
-    /// Static users.
-    pub users: BTreeMap<String, UserSecret>,
-    /// Secrets of time-limited credentials.
-    pub rest_secrets: Vec<Secret>,
-}
-
-/// How a static user proves itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UserSecret {
-    /// By a password.
-    Password(Secret),
-    /// By keys that were derived from one, so that the file holds no password.
-    Keys {
-        /// `MD5(user ":" realm ":" password)` in hexadecimal.
-        md5: Option<Secret<[u8; 16]>>,
-        /// `SHA-256(user ":" realm ":" password)` in hexadecimal.
-        sha256: Option<Secret<[u8; 32]>>,
-    },
-}
-
 /// How long things live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
@@ -123,18 +99,13 @@ pub struct Lifetimes {
     pub reservation: Duration,
 }
 
-/// Whom clients may talk to, beyond the built-in rules.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peers {
-    /// Wins over the built-in deny list.
-    pub allow: Vec<IpNet>,
-    /// Wins over everything.
-    pub deny: Vec<IpNet>,
-}
-
 /// The number on every table that clients fill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// What all realms may have together.
+    pub quotas: QuotaLimits,
+    /// Failed logins of one source address in a minute, 0 for any number.
+    pub failed_logins_per_minute: u32,
     /// Sessions of one listening socket.
     pub sessions_per_listener: usize,
     /// Permissions of one allocation.
@@ -194,11 +165,15 @@ pub enum StateFolder {
 }
 
 pub(super) fn check(raw: &RawConfig) -> Result<Config, Fault> {
-    let realm = read("realm", &raw.realm, realm)?;
+    let realm = read("realm", &raw.realm, realm_name)?;
+    let auth = access::auth(&raw.auth)?;
+    let realms = access::realms(raw, &realm, &auth)?;
     let (listen, tls) = (ways_in::listen(&raw.listen)?, ways_in::tls(&raw.tls)?);
     ways_in::check_together(&listen, &tls)?;
+    ways_in::check_realms(&listen, |name| name == realm || realms.contains_key(name))?;
     Ok(Config {
         realm,
+        realms,
         listen,
         tls,
         workers: read("workers", &raw.workers, |text| {
@@ -208,9 +183,9 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Fault> {
             })
         })?,
         relay: relay(&raw.relay)?,
-        auth: auth(&raw.auth)?,
+        auth,
         lifetimes: lifetimes(&raw.lifetimes)?,
-        peers: peers(&raw.peers)?,
+        peers: access::peers("peers", &raw.peers)?,
         limits: limits(&raw.limits)?,
         stun: stun(&raw.stun)?,
         log: log(&raw.log)?,
@@ -242,7 +217,8 @@ pub(super) fn read_list<T: Ord + Copy>(
     given.iter().map(|scalar| read(key, scalar, &mut once)).collect()
 }
 
-fn realm(text: &str) -> Read<String> {
+/// A name that a realm may have.
+pub(crate) fn realm_name(text: &str) -> Read<String> {
     if text.is_empty() {
         return Err("is no realm; write the domain that the credentials belong to".to_owned());
     }
@@ -303,98 +279,6 @@ fn device(text: &str) -> Read<Option<String>> {
     Ok(Some(text.to_owned()))
 }
 
-fn auth(raw: &RawAuth) -> Result<Auth, Fault> {
-    let mut users = BTreeMap::new();
-    let mut prepared = BTreeSet::new();
-    for (name, given) in &raw.users {
-        let key = format!("auth.users.{name}");
-        let fault = |why: String| Fault::new(&key, &why);
-        if !prepared.insert(user_name(name).map_err(fault)?) {
-            return Err(fault(
-                "is the same name as another one once it is prepared (RFC 8265)".into(),
-            ));
-        }
-        users.insert(name.clone(), user_secret(given).map_err(fault)?);
-    }
-    if !have_common_key(&users) {
-        let why = "some have an md5_key alone and some a sha256_key alone; give all one kind";
-        return Err(Fault::new("auth.users", why));
-    }
-    let secret = |given| rest_secret(given).map_err(|why| Fault::new("auth.rest_secrets", &why));
-    Ok(Auth { users, rest_secrets: raw.rest_secrets.iter().map(secret).collect::<Result<_, _>>()? })
-}
-
-/// Whether there is an algorithm under which every user can be asked for its key: the challenge
-/// offers its algorithms before it is known who answers.
-fn have_common_key(users: &BTreeMap<String, UserSecret>) -> bool {
-    let all = |has: fn(&UserSecret) -> bool| users.values().all(has);
-    all(|user| !matches!(user, UserSecret::Keys { md5: None, .. }))
-        || all(|user| !matches!(user, UserSecret::Keys { sha256: None, .. }))
-}
-
-fn user_name(name: &str) -> Read<String> {
-    if name.is_empty() {
-        return Err("is a user without a name".to_owned());
-    }
-    // RFC 8489 §14.3: fewer than 509 bytes.
-    if name.len() > 508 {
-        return Err("is longer than 508 bytes".to_owned());
-    }
-    let is_time = |time: &str| !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit());
-    if name.split_once(':').is_some_and(|(time, _)| is_time(time)) {
-        return Err(
-            "reads like a time-limited credential, whose names start with EXPIRY:".to_owned()
-        );
-    }
-    match opaque_string(name) {
-        Ok(prepared) => Ok(prepared.into_owned()),
-        Err(_) => Err("holds characters that a user name may not hold (RFC 8265)".to_owned()),
-    }
-}
-
-fn user_secret(given: &RawUser) -> Read<UserSecret> {
-    match given {
-        RawUser::Password(password) => {
-            let password = secret_text(password, "password")?;
-            match opaque_string(password.expose()) {
-                Ok(_) => Ok(UserSecret::Password(password)),
-                Err(_) => {
-                    Err("the password holds characters it may not hold (RFC 8265)".to_owned())
-                }
-            }
-        }
-        RawUser::Keys(RawKeys { md5_key: None, sha256_key: None }) => {
-            Err("has neither a password nor md5_key nor sha256_key".to_owned())
-        }
-        RawUser::Keys(RawKeys { md5_key, sha256_key }) => Ok(UserSecret::Keys {
-            md5: md5_key.as_ref().map(|given| key("md5_key", given)).transpose()?,
-            sha256: sha256_key.as_ref().map(|given| key("sha256_key", given)).transpose()?,
-        }),
-    }
-}
-
-fn key<const N: usize>(name: &str, given: &Scalar) -> Read<Secret<[u8; N]>> {
-    let text = secret_text(given, name)?;
-    values::hex_key(text.expose()).map(Secret::new).map_err(|why| format!("{name} {why}"))
-}
-
-fn rest_secret(given: &Scalar) -> Read<Secret> {
-    secret_text(given, "secret")
-}
-
-/// A secret as it was written. Its text never appears in the fault.
-fn secret_text(given: &Scalar, what: &str) -> Read<Secret> {
-    if !given.is_verbatim() {
-        return Err(format!("the {what} reads as a number or a truth value; put it in quotes"));
-    }
-    match given.text() {
-        "" => Err(format!("the {what} is empty")),
-        secret::SHOWN => Err(format!("the {what} is the placeholder of a printed configuration")),
-        text if text.trim() != text => Err(format!("the {what} starts or ends with white space")),
-        text => Ok(Secret::new(text.to_owned())),
-    }
-}
-
 fn lifetimes(raw: &RawLifetimes) -> Result<Lifetimes, Fault> {
     let span = |key: &str, given, low: u64, high: u64| {
         let range = Duration::from_secs(low)..=Duration::from_secs(high);
@@ -416,19 +300,18 @@ fn lifetimes(raw: &RawLifetimes) -> Result<Lifetimes, Fault> {
     Ok(lifetimes)
 }
 
-fn peers(raw: &RawPeers) -> Result<Peers, Fault> {
-    Ok(Peers {
-        allow: read_list("peers.allow", &raw.allow, values::network)?,
-        deny: read_list("peers.deny", &raw.deny, values::network)?,
-    })
-}
-
 fn limits(raw: &RawLimits) -> Result<Limits, Fault> {
     let count = |key: &str, given, high| {
         read(&format!("limits.{key}"), given, |text| values::number(text, 1..=high))
     };
     let sessions = |key: &str, given| count(key, given, SESSIONS_MAX);
     Ok(Limits {
+        quotas: access::quotas("limits", &raw.quotas())?,
+        failed_logins_per_minute: read(
+            "limits.failed_logins_per_minute",
+            &raw.failed_logins_per_minute,
+            |text| values::number(text, 0..=ANSWERS_MAX),
+        )?,
         sessions_per_listener: sessions("sessions_per_listener", &raw.sessions_per_listener)?,
         permissions_per_allocation: count(
             "permissions_per_allocation",

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::raw::RawConfig;
+use serde::Serialize;
+
+use super::raw::{RawConfig, RawRealm, RawTokenKey};
 
 /// What may stand at a key.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub(super) enum Node {
     List,
     /// Keys of the operator's own choice, such as user names.
     Open,
+    /// Names of the operator's own choice, and under each of them this group.
+    Named(Box<Node>),
     /// These keys and no others.
     Group(BTreeMap<String, Node>),
 }
@@ -20,16 +24,42 @@ pub(super) enum Node {
 impl Node {
     /// The tree of turn.yaml, read off the one list of keys that there is.
     pub(super) fn root() -> Node {
-        let keys = serde_json::to_value(RawConfig::default())
+        let mut root = Node::of_default(&RawConfig::default());
+        // The default has none of these, so that what is under each of them cannot be read off it.
+        root.put_named(&["realms"], Node::of_default(&RawRealm::default()));
+        root.put_named(&["auth", "oauth", "keys"], Node::of_default(&RawTokenKey::default()));
+        root
+    }
+
+    fn of_default(default: &impl Serialize) -> Node {
+        let keys = serde_json::to_value(default)
             .expect("keys are strings and values are null, so JSON can hold them");
         Node::of(keys)
+    }
+
+    fn put_named(&mut self, path: &[&str], below: Node) {
+        match (self, path) {
+            (Node::Group(keys), [key, rest @ ..]) => {
+                let node = keys.get_mut(*key).expect("the path leads through groups");
+                node.put_named(rest, below);
+            }
+            (node, _) => *node = Node::Named(Box::new(below)),
+        }
+    }
+
+    /// The key of this group that says all by itself where the group's place has a single value.
+    pub(super) fn main_key(&self) -> Option<&'static str> {
+        match self {
+            Node::Group(keys) => keys.contains_key(URL).then_some(URL),
+            Node::Value | Node::List | Node::Open | Node::Named(_) => None,
+        }
     }
 
     /// The group's keys, for a message.
     pub(super) fn names(&self) -> Vec<&str> {
         match self {
             Node::Group(keys) => keys.keys().map(String::as_str).collect(),
-            Node::Value | Node::List | Node::Open => Vec::new(),
+            Node::Value | Node::List | Node::Open | Node::Named(_) => Vec::new(),
         }
     }
 
@@ -48,7 +78,11 @@ impl Node {
     }
 
     fn paths(&self, here: &str, paths: &mut Vec<String>) {
-        let Node::Group(keys) = self else { return };
+        let keys = match self {
+            Node::Group(keys) => keys,
+            Node::Named(below) => return below.paths(&join(here, "NAME"), paths),
+            Node::Value | Node::List | Node::Open => return,
+        };
         for (key, below) in keys {
             let path = join(here, key);
             below.paths(&path, paths);
@@ -79,5 +113,20 @@ pub(super) fn nearest(root: &Node, unknown: &str) -> Option<String> {
     (distance <= FARTHEST.min(wanted.chars().count() / 2 + 1)).then_some(path)
 }
 
+/// The key of `group` that is a typing error away from the last word of `unknown`.
+pub(super) fn nearest_in(group: &Node, unknown: &str) -> Option<String> {
+    let (here, wanted) = unknown.rsplit_once('.').unwrap_or(("", unknown));
+    let names = group.names().into_iter();
+    let near = names.map(|name| (strsim::damerau_levenshtein(wanted, name), name));
+    let (distance, name) = near.min()?;
+    let is_near = distance <= TYPING_ERROR.min(wanted.chars().count() / 2);
+    is_near.then(|| join(here, name))
+}
+
+/// Two letters the wrong way round and one that is missing.
+const TYPING_ERROR: usize = 2;
+
 /// Typing errors further away than this are another word.
 const FARTHEST: usize = 3;
+
+const URL: &str = "url";

@@ -4,12 +4,16 @@
 //! machine,
 //! `resolve` fits that to the machine's addresses and cores.
 
+mod access;
 mod checked;
+pub(crate) mod cli_values;
 mod fault;
 mod keys;
+mod policy;
 mod raw;
 mod resolve;
 mod show;
+mod show_access;
 mod source;
 mod values;
 mod warnings;
@@ -22,16 +26,19 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+pub use access::{Auth, Hook, OAuth, Peers, Realm, Store, TokenKey, User, UserSecret};
+pub(crate) use access::{store as parse_store, token_key_bytes as read_token_key};
 pub use checked::{
-    Auth, Config, Lifetimes, Limits, LogConfig, LogFormat, Peers, Relay, RelayAddresses,
-    StateFolder, Stun, UserSecret, Workers,
+    Config, Lifetimes, Limits, LogConfig, LogFormat, Relay, RelayAddresses, StateFolder, Stun,
+    Workers,
 };
 pub use fault::Fault;
+pub use policy::Sources;
 pub use resolve::{Resolved, resolve};
 pub use show::show;
+pub(crate) use values::{ANY_ALLOCATIONS, ANY_RATE, show_moment, show_rate};
+pub(crate) use warnings::short_secret;
 pub use ways_in::{CertificateFiles, DTLS, Tls, by_socket};
-
-use crate::secret::Secret;
 
 /// Where a configuration came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +76,7 @@ pub fn load(
         None => search(SEARCHED.iter().map(Path::new))?,
     };
     let mut loaded = parse(&yaml, &origin, environment)?;
-    if loaded.config.auth.has_secrets() && mode & READABLE_BY_OTHERS != 0 {
+    if loaded.config.has_secrets() && mode & READABLE_BY_OTHERS != 0 {
         loaded.warnings.push(format!(
             "{origin}: holds secrets and every user of this machine may read it; chmod 640 it"
         ));
@@ -141,22 +148,6 @@ impl fmt::Display for Origin {
             Origin::File(path) => write!(f, "{}", path.display()),
             Origin::BuiltIn => f.write_str("built-in defaults"),
         }
-    }
-}
-
-impl Auth {
-    fn has_secrets(&self) -> bool {
-        !self.users.is_empty() || !self.rest_secrets.is_empty()
-    }
-
-    /// Whether nobody could log in.
-    pub fn is_empty(&self) -> bool {
-        !self.has_secrets()
-    }
-
-    /// The secret that signs; the others are good for checking only, so that they can rotate.
-    pub fn signing_secret(&self) -> Option<&Secret> {
-        self.rest_secrets.first()
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize, Serializer};
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawConfig {
     pub(super) realm: Scalar,
+    pub(super) realms: BTreeMap<String, RawRealm>,
     pub(super) listen: Vec<RawListen>,
     pub(super) tls: RawTls,
     pub(super) workers: Scalar,
@@ -46,11 +47,84 @@ pub(super) struct RawRelay {
     pub(super) device: Scalar,
 }
 
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawAuth {
     pub(super) users: BTreeMap<String, RawUser>,
     pub(super) rest_secrets: Vec<Scalar>,
+    pub(super) rest_secrets_file: Scalar,
+    pub(super) stores: Vec<Scalar>,
+    pub(super) expiry: Scalar,
+    pub(super) cache: RawCache,
+    pub(super) jwt: RawJwt,
+    pub(super) oauth: RawOAuth,
+    pub(super) hook: RawHook,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCache {
+    pub(super) entries: Scalar,
+    pub(super) lifetime: Scalar,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawJwt {
+    pub(super) secrets: Vec<Scalar>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawOAuth {
+    pub(super) server_name: Scalar,
+    pub(super) keys: BTreeMap<String, RawTokenKey>,
+}
+
+/// A key of access tokens, under its name.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTokenKey {
+    pub(super) key: Scalar,
+    pub(super) realm: Scalar,
+    pub(super) valid_from: Scalar,
+    pub(super) valid_until: Scalar,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHook {
+    pub(super) url: Scalar,
+    pub(super) token_file: Scalar,
+    pub(super) ca: Scalar,
+    pub(super) timeout: Scalar,
+    pub(super) failures: Scalar,
+    pub(super) pause: Scalar,
+    pub(super) userhash: Scalar,
+}
+
+/// A realm beside the default one, under its name; or more of the default one.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRealm {
+    pub(super) origins: Vec<Scalar>,
+    pub(super) users: BTreeMap<String, RawUser>,
+    pub(super) rest_secrets: Vec<Scalar>,
+    pub(super) jwt: RawJwt,
+    pub(super) limits: RawQuotas,
+    pub(super) peers: RawPeers,
+}
+
+/// What a realm may have.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawQuotas {
+    pub(super) allocations: Scalar,
+    pub(super) allocations_per_user: Scalar,
+    pub(super) allocations_per_source: Scalar,
+    pub(super) bandwidth: Scalar,
+    pub(super) bandwidth_per_user: Scalar,
+    pub(super) bandwidth_per_allocation: Scalar,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -74,6 +148,13 @@ pub(super) struct RawPeers {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
+    pub(super) allocations: Scalar,
+    pub(super) allocations_per_user: Scalar,
+    pub(super) allocations_per_source: Scalar,
+    pub(super) bandwidth: Scalar,
+    pub(super) bandwidth_per_user: Scalar,
+    pub(super) bandwidth_per_allocation: Scalar,
+    pub(super) failed_logins_per_minute: Scalar,
     pub(super) sessions_per_listener: Scalar,
     pub(super) permissions_per_allocation: Scalar,
     pub(super) channels_per_allocation: Scalar,
@@ -100,6 +181,20 @@ pub(super) struct RawLog {
     pub(super) format: Scalar,
 }
 
+impl RawLimits {
+    /// Those of them that a realm may have, too.
+    pub(super) fn quotas(&self) -> RawQuotas {
+        RawQuotas {
+            allocations: self.allocations.clone(),
+            allocations_per_user: self.allocations_per_user.clone(),
+            allocations_per_source: self.allocations_per_source.clone(),
+            bandwidth: self.bandwidth.clone(),
+            bandwidth_per_user: self.bandwidth_per_user.clone(),
+            bandwidth_per_allocation: self.bandwidth_per_allocation.clone(),
+        }
+    }
+}
+
 /// A listener: its URL alone, or with what else is to be said of it.
 pub(super) enum RawListen {
     Url(Scalar),
@@ -112,6 +207,7 @@ pub(super) struct RawListenMap {
     pub(super) url: Option<Scalar>,
     pub(super) proxy_protocol: Option<Scalar>,
     pub(super) trusted: Option<Vec<Scalar>>,
+    pub(super) realm: Option<Scalar>,
 }
 
 /// A certificate and its key: a map of both, or `CERTIFICATE=KEY` as the environment has to say it.
@@ -130,14 +226,26 @@ pub(super) struct RawCertificateMap {
 /// How the file says that a user proves itself.
 pub(super) enum RawUser {
     Password(Scalar),
-    Keys(RawKeys),
+    Map(Box<RawUserMap>),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawKeys {
+pub(super) struct RawUserMap {
+    pub(super) password: Option<Scalar>,
     pub(super) md5_key: Option<Scalar>,
     pub(super) sha256_key: Option<Scalar>,
+    pub(super) limits: Option<RawUserLimits>,
+    pub(super) peers: Option<RawPeers>,
+}
+
+/// What one user may have; what is not said is the realm's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUserLimits {
+    pub(super) allocations: Option<Scalar>,
+    pub(super) bandwidth: Option<Scalar>,
+    pub(super) bandwidth_per_allocation: Option<Scalar>,
 }
 
 /// One value of the file as its text.
@@ -169,6 +277,7 @@ impl Default for RawConfig {
     fn default() -> Self {
         RawConfig {
             realm: "example.org".into(),
+            realms: BTreeMap::new(),
             listen: DEFAULT_LISTEN.map(|url| RawListen::Url(url.into())).into(),
             tls: RawTls::default(),
             workers: "0".into(),
@@ -180,6 +289,69 @@ impl Default for RawConfig {
             stun: RawStun::default(),
             log: RawLog::default(),
             state_folder: "".into(),
+        }
+    }
+}
+
+impl Default for RawAuth {
+    fn default() -> Self {
+        RawAuth {
+            users: BTreeMap::new(),
+            rest_secrets: Vec::new(),
+            rest_secrets_file: "".into(),
+            stores: vec!["sqlite".into()],
+            expiry: "allocate".into(),
+            cache: RawCache::default(),
+            jwt: RawJwt::default(),
+            oauth: RawOAuth::default(),
+            hook: RawHook::default(),
+        }
+    }
+}
+
+impl Default for RawCache {
+    fn default() -> Self {
+        RawCache { entries: "65536".into(), lifetime: "60s".into() }
+    }
+}
+
+impl Default for RawOAuth {
+    fn default() -> Self {
+        RawOAuth { server_name: "".into(), keys: BTreeMap::new() }
+    }
+}
+
+impl Default for RawTokenKey {
+    fn default() -> Self {
+        let empty = || Scalar::from("");
+        RawTokenKey { key: empty(), realm: empty(), valid_from: empty(), valid_until: empty() }
+    }
+}
+
+impl Default for RawHook {
+    fn default() -> Self {
+        RawHook {
+            url: "".into(),
+            token_file: "".into(),
+            ca: "".into(),
+            timeout: "2s".into(),
+            failures: "5".into(),
+            pause: "10s".into(),
+            userhash: "false".into(),
+        }
+    }
+}
+
+impl Default for RawQuotas {
+    fn default() -> Self {
+        let none = || Scalar::from("0");
+        RawQuotas {
+            allocations: none(),
+            allocations_per_user: none(),
+            allocations_per_source: none(),
+            bandwidth: none(),
+            bandwidth_per_user: none(),
+            bandwidth_per_allocation: none(),
         }
     }
 }
@@ -218,6 +390,13 @@ impl Default for RawLifetimes {
 impl Default for RawLimits {
     fn default() -> Self {
         RawLimits {
+            allocations: "0".into(),
+            allocations_per_user: "0".into(),
+            allocations_per_source: "0".into(),
+            bandwidth: "0".into(),
+            bandwidth_per_user: "0".into(),
+            bandwidth_per_allocation: "0".into(),
+            failed_logins_per_minute: "60".into(),
             sessions_per_listener: "65536".into(),
             permissions_per_allocation: "1024".into(),
             channels_per_allocation: "1024".into(),
@@ -277,15 +456,15 @@ impl<'de> Deserialize<'de> for Scalar {
 
 impl<'de> Deserialize<'de> for RawUser {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = "a password, or {md5_key: …, sha256_key: …}";
+        let expected = "a password, or {password: …}, or {md5_key: …, sha256_key: …}";
         let given = deserializer.deserialize_any(EitherVisitor::new(expected))?;
-        Ok(given.either(RawUser::Password, RawUser::Keys))
+        Ok(given.either(RawUser::Password, |map| RawUser::Map(Box::new(map))))
     }
 }
 
 impl<'de> Deserialize<'de> for RawListen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = "a URL, or {url: …, proxy_protocol: true, trusted: [NETWORK]}";
+        let expected = "a URL, or {url: …, realm: …, proxy_protocol: true, trusted: [NETWORK]}";
         let given = deserializer.deserialize_any(EitherVisitor::new(expected))?;
         Ok(given.either(RawListen::Url, RawListen::Map))
     }

@@ -9,9 +9,9 @@ use sterna_proto::allocation;
 use tokio::sync::watch;
 
 use super::Fault;
-use super::checked::{Config, Limits, RelayAddresses, UserSecret, Workers};
+use super::checked::{Config, Limits, RelayAddresses, Workers};
+use super::policy::Sources;
 use crate::machine::Machine;
-use crate::secret::Secret;
 
 /// A configuration in the terms of one machine.
 #[derive(Clone, Debug)]
@@ -84,16 +84,15 @@ impl Resolved {
         local.into_iter().map(|ip| Listen { address: at(ip), ..bound.clone() }).collect()
     }
 
-    /// What the actors are started with. `rest_secrets` are those of the configuration, or the one
-    /// that the daemon made for itself; `tls` is what is kept in step with the certificate files.
+    /// What the actors are started with. `sources` is what was opened and read for it; `tls` is
+    /// what is kept in step with the certificate files.
     pub fn server_config(
         &self,
-        rest_secrets: &[Secret],
+        sources: &Sources,
         tls: Option<watch::Receiver<Arc<TlsTerms>>>,
     ) -> actors::ServerConfig {
         let config = &self.config;
         actors::ServerConfig {
-            realm: config.realm.clone(),
             listen: self.listen.clone(),
             tls,
             workers: self.workers,
@@ -105,13 +104,6 @@ impl Resolved {
                 ports: config.relay.ports.clone(),
                 device: config.relay.device.clone(),
             },
-            users: config
-                .auth
-                .users
-                .iter()
-                .map(|(name, user)| (name.clone(), secret(user)))
-                .collect(),
-            rest_secrets: rest_secrets.iter().map(|s| s.expose().as_bytes().to_vec()).collect(),
             lifetimes: allocation::Lifetimes {
                 allocation: config.lifetimes.allocation,
                 allocation_max: config.lifetimes.allocation_max,
@@ -120,12 +112,9 @@ impl Resolved {
             },
             nonce_lifetime: config.lifetimes.nonce,
             reservation: config.lifetimes.reservation,
-            peers: actors::PeerLists {
-                allow: config.peers.allow.clone(),
-                deny: config.peers.deny.clone(),
-            },
             limits: limits(&config.limits),
             rfc5766_channel_numbers: config.stun.rfc5766_channel_numbers,
+            policy: self.policy(sources),
         }
     }
 }
@@ -186,23 +175,12 @@ fn limits(limits: &Limits) -> actors::Limits {
         channels_per_allocation: limits.channels_per_allocation,
         connections_per_allocation: limits.connections_per_allocation,
         unauthenticated_answers_per_second: limits.unauthenticated_answers_per_second,
+        failed_logins_per_minute: limits.failed_logins_per_minute,
         connections_per_listener: limits.connections_per_listener,
         unproved_connections_per_listener: limits.unproved_connections_per_listener,
         unproved_connections_per_source: limits.unproved_connections_per_source,
         connection_setup: limits.connection_setup,
         stream_buffer: limits.stream_buffer,
-    }
-}
-
-fn secret(user: &UserSecret) -> actors::UserSecret {
-    match user {
-        UserSecret::Password(password) => {
-            actors::UserSecret::Password(password.expose().to_owned())
-        }
-        UserSecret::Keys { md5, sha256 } => actors::UserSecret::Keys {
-            md5: md5.as_ref().map(|key| *key.expose()),
-            sha256: sha256.as_ref().map(|key| *key.expose()),
-        },
     }
 }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use serde::Serialize;
 use sterna_actors::config::Listen;
 
-use super::checked::{Limits, LogFormat, UserSecret};
+use super::checked::{Limits, LogFormat};
 use super::resolve::Resolved;
+use super::show_access::{ShownAuth, ShownPeers, ShownQuotas, ShownRealm};
 use super::values::show_size;
 use super::ways_in::{CertificateFiles, Tls};
-use crate::secret::SHOWN;
 
 /// The resolved configuration as YAML: what an operator would write to get exactly this.
 pub fn show(resolved: &Resolved, state_folder: &Path) -> Result<String, serde_saphyr::ser::Error> {
@@ -22,13 +22,14 @@ pub fn show(resolved: &Resolved, state_folder: &Path) -> Result<String, serde_sa
 #[derive(Serialize)]
 struct Shown<'a> {
     realm: &'a str,
+    realms: BTreeMap<&'a str, ShownRealm<'a>>,
     listen: Vec<ShownListen>,
     tls: ShownTls<'a>,
     workers: usize,
     relay: ShownRelay<'a>,
     auth: ShownAuth<'a>,
     lifetimes: BTreeMap<&'static str, String>,
-    peers: BTreeMap<&'static str, Vec<String>>,
+    peers: ShownPeers,
     limits: ShownLimits,
     stun: ShownStun<'a>,
     log: ShownLog,
@@ -39,7 +40,18 @@ struct Shown<'a> {
 #[serde(untagged)]
 enum ShownListen {
     Url(String),
-    BehindProxy { url: String, proxy_protocol: bool, trusted: Vec<String> },
+    Map(ShownListenMap),
+}
+
+#[derive(Serialize)]
+struct ShownListenMap {
+    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    realm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trusted: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
@@ -65,25 +77,10 @@ struct ShownRelay<'a> {
 }
 
 #[derive(Serialize)]
-struct ShownAuth<'a> {
-    users: BTreeMap<&'a str, ShownUser>,
-    rest_secrets: Vec<&'static str>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum ShownUser {
-    Password(&'static str),
-    Keys {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        md5_key: Option<&'static str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        sha256_key: Option<&'static str>,
-    },
-}
-
-#[derive(Serialize)]
 struct ShownLimits {
+    #[serde(flatten)]
+    quotas: ShownQuotas,
+    failed_logins_per_minute: u32,
     sessions_per_listener: usize,
     permissions_per_allocation: usize,
     channels_per_allocation: usize,
@@ -113,24 +110,18 @@ impl<'a> Shown<'a> {
         let config = &resolved.config;
         Shown {
             realm: &config.realm,
+            realms: config
+                .realms
+                .iter()
+                .map(|(name, realm)| (name.as_str(), ShownRealm::from(realm)))
+                .collect(),
             listen: resolved.listen.iter().map(ShownListen::from).collect(),
             tls: ShownTls::of(&config.tls),
             workers: resolved.workers,
             relay: ShownRelay::of(resolved),
-            auth: ShownAuth {
-                users: config
-                    .auth
-                    .users
-                    .iter()
-                    .map(|(name, user)| (name.as_str(), user.into()))
-                    .collect(),
-                rest_secrets: config.auth.rest_secrets.iter().map(|_| SHOWN).collect(),
-            },
+            auth: ShownAuth::from(&config.auth),
             lifetimes: lifetimes(resolved),
-            peers: BTreeMap::from([
-                ("allow", config.peers.allow.iter().map(ToString::to_string).collect()),
-                ("deny", config.peers.deny.iter().map(ToString::to_string).collect()),
-            ]),
+            peers: ShownPeers::from(&config.peers),
             limits: ShownLimits::from(&config.limits),
             stun: ShownStun {
                 software: config.stun.software.as_deref().unwrap_or_default(),
@@ -151,14 +142,16 @@ impl<'a> Shown<'a> {
 impl From<&Listen> for ShownListen {
     fn from(listener: &Listen) -> Self {
         let url = listener.to_string();
-        match &listener.proxy {
-            None => ShownListen::Url(url),
-            Some(trusted) => ShownListen::BehindProxy {
-                url,
-                proxy_protocol: true,
-                trusted: trusted.iter().map(ToString::to_string).collect(),
-            },
+        if listener.proxy.is_none() && listener.realm.is_none() {
+            return ShownListen::Url(url);
         }
+        let trusted = listener.proxy.as_ref();
+        ShownListen::Map(ShownListenMap {
+            url,
+            realm: listener.realm.as_deref().map(str::to_owned),
+            proxy_protocol: trusted.map(|_| true),
+            trusted: trusted.map(|nets| nets.iter().map(ToString::to_string).collect()),
+        })
     }
 }
 
@@ -179,6 +172,8 @@ impl<'a> ShownTls<'a> {
 impl From<&Limits> for ShownLimits {
     fn from(limits: &Limits) -> Self {
         ShownLimits {
+            quotas: ShownQuotas::from(&limits.quotas),
+            failed_logins_per_minute: limits.failed_logins_per_minute,
             sessions_per_listener: limits.sessions_per_listener,
             permissions_per_allocation: limits.permissions_per_allocation,
             channels_per_allocation: limits.channels_per_allocation,
@@ -206,18 +201,6 @@ impl<'a> ShownRelay<'a> {
     }
 }
 
-impl From<&UserSecret> for ShownUser {
-    fn from(user: &UserSecret) -> Self {
-        match user {
-            UserSecret::Password(_) => ShownUser::Password(SHOWN),
-            UserSecret::Keys { md5, sha256 } => ShownUser::Keys {
-                md5_key: md5.as_ref().map(|_| SHOWN),
-                sha256_key: sha256.as_ref().map(|_| SHOWN),
-            },
-        }
-    }
-}
-
 fn lifetimes(resolved: &Resolved) -> BTreeMap<&'static str, String> {
     let lifetimes = &resolved.config.lifetimes;
     BTreeMap::from([
@@ -230,6 +213,6 @@ fn lifetimes(resolved: &Resolved) -> BTreeMap<&'static str, String> {
     ])
 }
 
-fn seconds(span: Duration) -> String {
+pub(super) fn seconds(span: Duration) -> String {
     format!("{}s", span.as_secs())
 }

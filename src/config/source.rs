@@ -71,15 +71,17 @@ impl Overrides {
     }
 
     fn insert(&mut self, root: &Node, variable: &str, value: &str) -> Result<(), Fault> {
-        let (path, node) = locate(root, variable)?;
+        let (mut path, node) = locate(root, variable)?;
         let value = match node {
             Node::Value => ValueKind::String(value.to_owned()),
             Node::List => ValueKind::Array(split(value).map(text).collect()),
             Node::Open => ValueKind::Table(pairs(variable, value)?),
-            Node::Group(_) => {
-                let example = format!("{variable}__{}", node.names().join("|").to_uppercase());
-                return Err(Fault::new(variable, &format!("names a group of keys; set {example}")));
+            Node::Group(_) if let Some(main) = node.main_key() => {
+                path.push(main.to_owned());
+                ValueKind::String(value.to_owned())
             }
+            Node::Group(_) => return Err(names_a_group(variable, "", node)),
+            Node::Named(below) => return Err(names_a_group(variable, "NAME__", below)),
         };
         self.variables.insert(path.join("."), variable.to_owned());
         put(&mut self.table, &path, Value::new(None, value));
@@ -97,8 +99,14 @@ impl Source for Overrides {
     }
 }
 
+fn names_a_group(variable: &str, name: &str, group: &Node) -> Fault {
+    let keys = group.names().join("|").to_uppercase();
+    Fault::new(variable, &format!("names a group of keys; set {variable}__{name}{keys}"))
+}
+
 /// The key that a variable names: `STERNA__RELAY__PORTS` is `relay.ports`. What follows a group of
-/// the operator's own keys keeps its case: `STERNA__AUTH__USERS__Alice` is the user `Alice`.
+/// the operator's own keys keeps its case: `STERNA__AUTH__USERS__Alice` is the user `Alice`, and
+/// `STERNA__REALMS__north__LIMITS__ALLOCATIONS` is `realms.north.limits.allocations`.
 fn locate<'a>(root: &'a Node, variable: &str) -> Result<(Vec<String>, &'a Node), Fault> {
     let mut path = Vec::new();
     let mut node = root;
@@ -108,12 +116,21 @@ fn locate<'a>(root: &'a Node, variable: &str) -> Result<(Vec<String>, &'a Node),
             Some((name, below)) => (name, Some(below)),
             None => (rest, None),
         };
-        let key = name.to_lowercase();
-        path.push(key.clone());
-        let Node::Group(keys) = node else {
-            return Err(unknown_variable(root, variable, &path));
+        node = match node {
+            Node::Group(keys) => {
+                let key = name.to_lowercase();
+                path.push(key.clone());
+                keys.get(&key).ok_or_else(|| unknown_variable(root, variable, &path))?
+            }
+            Node::Named(group) if !name.is_empty() => {
+                path.push(name.to_owned());
+                group
+            }
+            Node::Named(_) | Node::Value | Node::List | Node::Open => {
+                path.push(name.to_lowercase());
+                return Err(unknown_variable(root, variable, &path));
+            }
         };
-        node = keys.get(&key).ok_or_else(|| unknown_variable(root, variable, &path))?;
         match (node, below) {
             (_, None) => return Ok((path, node)),
             (Node::Open, Some(own)) if !own.is_empty() => {
@@ -198,6 +215,9 @@ fn known(
                 ValueKind::Table(known(root, below, &path, table)?)
             }
             (Node::Open, ValueKind::Table(table)) => ValueKind::Table(table),
+            (Node::Named(group), ValueKind::Table(table)) => {
+                ValueKind::Table(named(root, group, &path, table)?)
+            }
             (Node::List, ValueKind::Array(list)) => ValueKind::Array(list),
             (Node::Value, ValueKind::Array(_) | ValueKind::Table(_)) => {
                 return Err(Fault::new(&path, "takes a single value"));
@@ -205,18 +225,52 @@ fn known(
             (Node::Value, value) => value,
             (Node::List, _) => return Err(Fault::new(&path, "takes a list, as in [a, b]")),
             (Node::Open, _) => return Err(Fault::new(&path, "takes a map, as in {a: b}")),
-            (Node::Group(_), _) => {
-                let names = below.names().join(", ");
-                return Err(Fault::new(&path, &format!("is a group of keys: {names}")));
+            (Node::Named(group), _) => return Err(takes_groups(&path, group)),
+            (Node::Group(_), ValueKind::Array(_)) => return Err(is_a_group(&path, below)),
+            (Node::Group(_), value) if let Some(main) = below.main_key() => {
+                ValueKind::Table(Map::from([(main.to_owned(), Value::new(None, value))]))
             }
+            (Node::Group(_), _) => return Err(is_a_group(&path, below)),
         };
         kept.insert(key, Value::new(None, value));
     }
     Ok(kept)
 }
 
+/// Under each name of the operator's own choice a group, which may be empty.
+fn named(
+    root: &Node,
+    group: &Node,
+    here: &str,
+    table: Map<String, Value>,
+) -> Result<Map<String, Value>, Fault> {
+    let mut kept = Map::new();
+    let sorted: BTreeMap<String, Value> = table.into_iter().collect();
+    for (name, value) in sorted {
+        let path = keys::join(here, &name);
+        let below = match value.kind {
+            ValueKind::Nil => Map::new(),
+            ValueKind::Table(table) => known(root, group, &path, table)?,
+            _ => return Err(is_a_group(&path, group)),
+        };
+        kept.insert(name, Value::new(None, ValueKind::Table(below)));
+    }
+    Ok(kept)
+}
+
+fn is_a_group(path: &str, group: &Node) -> Fault {
+    Fault::new(path, &format!("is a group of keys: {}", group.names().join(", ")))
+}
+
+fn takes_groups(path: &str, group: &Node) -> Fault {
+    let names = group.names().join(", ");
+    Fault::new(path, &format!("takes names, and under each of them a group of keys: {names}"))
+}
+
 fn unknown_key(root: &Node, group: &Node, path: &str) -> Fault {
-    let why = match keys::nearest(root, path) {
+    // A typing error is likelier than a key in the wrong group.
+    let beside = keys::nearest_in(group, path);
+    let why = match beside.or_else(|| keys::nearest(root, path)) {
         Some(near) => format!("unknown key; did you mean {near}?"),
         None => format!("unknown key; known here: {}", group.names().join(", ")),
     };

@@ -9,6 +9,7 @@ use sterna_proto::address::TransportProtocol;
 
 use super::*;
 use crate::machine::Machine;
+use crate::secret::Secret;
 
 const TURN_YAML: &str = include_str!("../../turn.yaml");
 
@@ -104,12 +105,14 @@ state_folder: /var/lib/tern
     assert_eq!(Some("eth1"), config.relay.device.as_deref());
     let names: Vec<&str> = config.auth.users.keys().map(String::as_str).collect();
     assert_eq!(vec!["1234", "Alice.B@example.org", "bob"], names);
+    let secret = |name| config.auth.users.get(name).map(|user| &user.secret);
     let password = UserSecret::Password(Secret::new("pass: word".to_owned()));
-    assert_eq!(Some(&password), config.auth.users.get("Alice.B@example.org"));
+    assert_eq!(Some(&password), secret("Alice.B@example.org"));
     let key = Secret::new([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
     let keys = UserSecret::Keys { md5: Some(key), sha256: None };
-    assert_eq!(Some(&keys), config.auth.users.get("bob"));
-    assert_eq!(Some("north"), config.auth.signing_secret().map(|s| s.expose().as_str()));
+    assert_eq!(Some(&keys), secret("bob"));
+    let signing = config.signing_secret("turn.example.com");
+    assert_eq!(Some("north"), signing.map(|s| s.expose().as_str()));
     assert_eq!(2, config.auth.rest_secrets.len());
     assert_eq!(Duration::from_secs(600), config.lifetimes.allocation);
     assert_eq!(Duration::from_secs(7200), config.lifetimes.allocation_max);
@@ -238,6 +241,12 @@ fn faults_of_other_values_name_key_value_and_cure() {
 #[test]
 fn unknown_keys_name_the_nearest_known_one() {
     let cases = [
+        (
+            "realms: {north: {limit: {}}}",
+            "realms.north.limit: unknown key; did you mean realms.north.limits?",
+        ),
+        ("auth: {store: []}", "auth.store: unknown key; did you mean auth.stores?"),
+        ("auth: {oauth: {kids: {}}}", "did you mean auth.oauth.keys?"),
         ("relay: {port: 1-2}", "relay.port: unknown key; did you mean relay.ports?"),
         ("Realm: x", "Realm: unknown key; did you mean realm?"),
         ("ports: 1-2", "ports: unknown key; did you mean relay.ports?"),
@@ -311,7 +320,7 @@ fn the_environment_overrides_the_file() {
     assert_eq!(Vec::<ipnet::IpNet>::new(), config.peers.allow);
     let names: Vec<&str> = config.auth.users.keys().map(String::as_str).collect();
     assert_eq!(vec!["Alice.B", "Bob", "under__score"], names);
-    let password = |name| match config.auth.users.get(name) {
+    let password = |name| match config.auth.users.get(name).map(|user| &user.secret) {
         Some(UserSecret::Password(password)) => password.expose().as_str(),
         Some(UserSecret::Keys { .. }) | None => "no password",
     };

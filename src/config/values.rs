@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ipnet::IpNet;
 use sterna_proto::address::TransportProtocol;
@@ -127,6 +127,86 @@ pub(super) fn show_size(bytes: usize) -> String {
     }
 }
 
+/// `500kbit/s`, `2Mbit/s`, `1Gbit/s` in bytes per second; `0` is no limit.
+pub(super) fn rate(text: &str) -> Read<Option<u64>> {
+    const SHAPE: &str =
+        "is not a rate; write it as in 500kbit/s, 2Mbit/s or 1Gbit/s, or 0 for none";
+    if text == "0" {
+        return Ok(None);
+    }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit.trim_start() {
+        _ if digits == 0 => return Err(SHAPE.to_owned()),
+        "" => return Err(format!("has no unit; write {text}kbit/s or {text}Mbit/s")),
+        "kbit/s" => 1000,
+        "Mbit/s" => 1_000_000,
+        "Gbit/s" => 1_000_000_000,
+        "kB/s" | "MB/s" | "GB/s" | "B/s" => return Err("is in bytes; rates are in bits".to_owned()),
+        _ => return Err(SHAPE.to_owned()),
+    };
+    // More than can be counted is above every range.
+    let bits = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let bytes = bits.unwrap_or(u64::MAX) / 8;
+    let (low, high) = (*RATES.start(), *RATES.end());
+    within(bytes, &RATES, &show_rate(Some(low)), &show_rate(Some(high))).map(Some)
+}
+
+/// A rate as [`rate`] reads it, in the largest unit that it is a multiple of. Stores may hold rates
+/// between the units.
+pub(crate) fn show_rate(bytes_per_second: Option<u64>) -> String {
+    let Some(bytes) = bytes_per_second else { return "0".to_owned() };
+    let bits = bytes.saturating_mul(8);
+    match bits {
+        _ if bits.is_multiple_of(1_000_000_000) => format!("{}Gbit/s", bits / 1_000_000_000),
+        _ if bits.is_multiple_of(1_000_000) => format!("{}Mbit/s", bits / 1_000_000),
+        _ if bits.is_multiple_of(1000) => format!("{}kbit/s", bits / 1000),
+        _ => format!("{bits}bit/s"),
+    }
+}
+
+/// A number of allocations, 0 for any.
+pub(super) fn allocations(text: &str) -> Read<Option<u32>> {
+    let number = number(text, 0..=ALLOCATIONS_MAX)?;
+    Ok((number != 0).then_some(number))
+}
+
+/// `2026-11-25T00:00:00Z` or its date alone, in seconds since 1970.
+pub(super) fn moment(text: &str) -> Read<u64> {
+    let shape = "is not a moment; write it as in 2026-11-25T08:00:00Z";
+    let whole = if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00Z") };
+    let Ok(moment) = humantime::parse_rfc3339(&whole) else { return Err(shape.to_owned()) };
+    let since = moment.duration_since(UNIX_EPOCH).map_err(|_| shape.to_owned())?;
+    Ok(since.as_secs())
+}
+
+/// A moment as [`moment`] reads it.
+pub(crate) fn show_moment(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+/// `https://app.example.org`: what a browser says of the page it shows (RFC 6454 §6.2).
+pub(crate) fn origin(text: &str) -> Read<String> {
+    const SHAPE: &str = "is not an origin; write it as in https://app.example.org";
+    let Some((scheme, host)) = text.split_once("://") else { return Err(SHAPE.to_owned()) };
+    if scheme.is_empty() || host.is_empty() || text.contains(char::is_whitespace) {
+        return Err(SHAPE.to_owned());
+    }
+    if host.contains(['/', '?', '#', '@']) {
+        return Err("has more than scheme, host and port; an origin has no path".to_owned());
+    }
+    if text.len() > ORIGIN_MAX {
+        return Err(format!("is longer than {ORIGIN_MAX} bytes"));
+    }
+    if text.chars().any(|c| c.is_uppercase()) {
+        return Err(format!(
+            "has capital letters, which browsers send none of; write {}",
+            text.to_lowercase()
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// An absolute path: the folder that a server is started in is not the one it is checked in.
 pub(super) fn path(text: &str) -> Read<PathBuf> {
     let path = PathBuf::from(text);
@@ -176,6 +256,22 @@ pub(super) fn hex_key<const N: usize>(text: &str) -> Read<[u8; N]> {
     hex::decode_to_slice(text, &mut key).map_err(|_| shape())?;
     Ok(key)
 }
+
+/// The limit of a user that has none, whatever its realm says: more than can be counted.
+pub(crate) const ANY_ALLOCATIONS: u32 = u32::MAX;
+
+/// The rate of a user that has no limit, whatever its realm says: more than any network has, and
+/// little enough for stores and sums.
+pub(crate) const ANY_RATE: u64 = 1 << 50;
+
+/// From 8kbit/s, where a packet of voice takes a fifth of a second, to far above any network.
+const RATES: RangeInclusive<u64> = 1000..=125_000_000_000;
+
+/// More than one machine has ports.
+const ALLOCATIONS_MAX: u32 = 100_000_000;
+
+/// What the ORIGIN attribute may hold, as the other attributes with names in them.
+const ORIGIN_MAX: usize = 508;
 
 /// The ports below belong to services that a privileged process offers.
 const FIRST_PORT: u16 = 1024;

@@ -1,15 +1,18 @@
 //! What an operator should look at although it is valid.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use slog::Level;
 use sterna_actors::config::Listen;
-use sterna_proto::peer_rules::{Denied, External, PeerRules, RelayAddresses};
+use sterna_proto::peer_rules::{Denied, External, PeerLists, PeerRules, RelayAddresses};
 
-use super::checked::{Config, LogConfig, Peers, UserSecret};
+use super::access::{Peers, User, UserSecret};
+use super::checked::{Config, LogConfig};
 use super::raw::RawConfig;
+use crate::secret::Secret;
 
 pub(super) fn of(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -17,7 +20,10 @@ pub(super) fn of(config: &Config) -> Vec<String> {
         let realm = &config.realm;
         warnings.push(format!("realm: {realm} is the example; name your own domain"));
     }
-    peers(&config.peers, &mut warnings);
+    peers("peers", &config.peers, &mut warnings);
+    for (name, realm) in &config.realms {
+        peers(&format!("realms.{name}.peers"), &realm.peers, &mut warnings);
+    }
     secrets(config, &mut warnings);
     listeners(config, &mut warnings);
     ways_in(config, &mut warnings);
@@ -26,14 +32,14 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     warnings
 }
 
-fn peers(peers: &Peers, warnings: &mut Vec<String>) {
+fn peers(key: &str, peers: &Peers, warnings: &mut Vec<String>) {
     let built_in = built_in_rules();
     for network in &peers.allow {
         let kinds = opened(&built_in, network);
         if !kinds.is_empty() {
             let kinds = kinds.join(", ");
             warnings.push(format!(
-                "peers.allow: {network} lets clients reach addresses that are {kinds}"
+                "{key}.allow: {network} lets clients reach addresses that are {kinds}"
             ));
         }
     }
@@ -48,7 +54,7 @@ fn opened(built_in: &PeerRules, network: &IpNet) -> Vec<&'static str> {
     let mut kinds: Vec<_> = candidates
         .filter_map(|ip| match built_in.check_ip(ip) {
             Err(Denied::BuiltIn(kind)) => Some(kind),
-            Err(Denied::Listed(_) | Denied::Own(_)) | Ok(()) => None,
+            Err(Denied::Listed(..) | Denied::Own(_)) | Ok(()) => None,
         })
         .collect();
     kinds.sort_unstable();
@@ -58,23 +64,43 @@ fn opened(built_in: &PeerRules, network: &IpNet) -> Vec<&'static str> {
 
 fn built_in_rules() -> PeerRules {
     let nothing = RelayAddresses { ips: Vec::new(), ports: 1..=1 };
-    PeerRules::new(Vec::new(), Vec::new(), Vec::new(), nothing, External::default())
+    PeerRules::new(PeerLists::default(), Vec::new(), nothing, External::default())
 }
 
 fn secrets(config: &Config, warnings: &mut Vec<String>) {
     let auth = &config.auth;
-    if auth.rest_secrets.iter().any(|secret| secret.expose().len() < SECRET_MIN) {
+    users("auth.users", &auth.users, warnings);
+    short_secret("auth.rest_secrets", &auth.rest_secrets, warnings);
+    short("auth.jwt.secrets", &auth.jwt_secrets, JWT_SECRET_MIN, warnings);
+    for (name, realm) in &config.realms {
+        let key = format!("realms.{}", name.escape_debug());
+        users(&format!("{key}.users"), &realm.users, warnings);
+        short_secret(&format!("{key}.rest_secrets"), &realm.rest_secrets, warnings);
+        short(&format!("{key}.jwt.secrets"), &realm.jwt_secrets, JWT_SECRET_MIN, warnings);
+    }
+}
+
+/// Warns of secrets of time-limited credentials that can be guessed.
+pub(crate) fn short_secret(key: &str, secrets: &[Secret], warnings: &mut Vec<String>) {
+    short(key, secrets, SECRET_MIN, warnings);
+}
+
+fn short(key: &str, secrets: &[Secret], min: usize, warnings: &mut Vec<String>) {
+    if secrets.iter().any(|secret| secret.expose().len() < min) {
         warnings.push(format!(
-            "auth.rest_secrets: one is shorter than {SECRET_MIN} bytes; whoever has a \
-             credential can try guesses against it"
+            "{key}: one is shorter than {min} bytes; whoever has a credential can try guesses \
+             against it"
         ));
     }
-    let md5_only = |(_, secret): &(_, &UserSecret)| {
-        matches!(secret, UserSecret::Keys { md5: Some(_), sha256: None })
+}
+
+fn users(key: &str, users: &BTreeMap<String, User>, warnings: &mut Vec<String>) {
+    let md5_only = |(_, user): &(_, &User)| {
+        matches!(user.secret, UserSecret::Keys { md5: Some(_), sha256: None })
     };
-    if let Some((name, _)) = auth.users.iter().find(md5_only) {
+    if let Some((name, _)) = users.iter().find(md5_only) {
         warnings.push(format!(
-            "auth.users.{}: has an md5_key alone, so that no client is offered SHA-256",
+            "{key}.{}: has an md5_key alone, so that no client is offered SHA-256",
             name.escape_debug()
         ));
     }
@@ -157,3 +183,6 @@ const INSIDE_DENIED: [&str; 16] = [
 
 /// Half the 32 bytes that the daemon makes for itself.
 const SECRET_MIN: usize = 16;
+
+/// What RFC 7518 §3.2 asks of HS256.
+const JWT_SECRET_MIN: usize = 32;

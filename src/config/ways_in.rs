@@ -6,7 +6,7 @@ use sterna_actors::config::Listen;
 use sterna_proto::address::TransportProtocol;
 
 use super::Fault;
-use super::checked::{read, read_list};
+use super::checked::{read, read_list, realm_name};
 use super::raw::{RawCertificate, RawCertificateMap, RawListen, RawTls, Scalar};
 use super::values::{self, Read};
 
@@ -56,10 +56,17 @@ pub(super) fn listen(given: &[RawListen]) -> Result<Vec<Listen>, Fault> {
             if other.protocol == listener.protocol {
                 return Err(fault("is listed twice"));
             }
-            if shares_socket(other, &listener) && other.proxy != listener.proxy {
+            if !shares_socket(other, &listener) {
+                continue;
+            }
+            if other.proxy != listener.proxy {
                 return Err(fault(&format!(
                     "shares a socket with {other}; give both the same proxy_protocol and trusted"
                 )));
+            }
+            if other.realm != listener.realm {
+                let why = format!("shares a socket with {other}; give both the same realm");
+                return Err(fault(&why));
             }
         }
         listeners.push(listener);
@@ -107,6 +114,10 @@ fn listener(given: &RawListen, url: &Scalar) -> Result<Listen, Fault> {
     let RawListen::Map(map) = given else {
         return Ok(Listen::direct(protocol, address));
     };
+    let realm = match &map.realm {
+        Some(given) => Some(read("listen.realm", given, realm_name)?.as_str().into()),
+        None => None,
+    };
     let has_header = match &map.proxy_protocol {
         Some(given) => read("listen.proxy_protocol", given, values::boolean)?,
         None => false,
@@ -120,8 +131,8 @@ fn listener(given: &RawListen, url: &Scalar) -> Result<Listen, Fault> {
              whoever is believed can claim any address",
         ),
         (false, false) => fault("has trusted without proxy_protocol: true; nothing reads it"),
-        (true, false) => Ok(Listen { protocol, address, proxy: Some(trusted) }),
-        (false, true) => Ok(Listen::direct(protocol, address)),
+        (true, false) => Ok(Listen { protocol, address, proxy: Some(trusted), realm }),
+        (false, true) => Ok(Listen { realm, ..Listen::direct(protocol, address) }),
     }
 }
 
@@ -191,6 +202,23 @@ pub(super) fn check_together(listeners: &[Listen], tls: &Tls) -> Result<(), Faul
         check_client_ca(dtls, tls)?;
     }
     Ok(())
+}
+
+/// A listener's realm is one that the configuration has.
+pub(super) fn check_realms(
+    listeners: &[Listen],
+    is_known: impl Fn(&str) -> bool,
+) -> Result<(), Fault> {
+    let unknown =
+        |listener: &&Listen| listener.realm.as_deref().is_some_and(|realm| !is_known(realm));
+    match listeners.iter().find(unknown) {
+        None => Ok(()),
+        Some(listener) => {
+            let realm = listener.realm.as_deref().unwrap_or_default();
+            let why = format!("{realm:?} is no realm of this configuration; name it in realms");
+            Err(Fault::new("listen.realm", &why))
+        }
+    }
 }
 
 /// A server that was told to ask for client certificates must not let clients in without.

@@ -20,7 +20,7 @@ fn the_password_is_the_hmac_of_expiry_and_name() {
     ];
     for (key, name, username, password) in cases {
         let now = Duration::from_millis(1_700_000_000_999);
-        let minted = mint(&secret(key), name, now, Duration::from_secs(86_400));
+        let minted = mint(&secret(key), Algorithm::Sha1, name, now, Duration::from_secs(86_400));
 
         assert_eq!(username, minted.username);
         assert_eq!(password, minted.password.expose());

@@ -94,3 +94,36 @@ fn risks_are_warnings_on_standard_error() {
         assert!(found, "{expected:?} in {}", finished.err);
     }
 }
+
+#[test]
+fn stores_are_opened_and_counted() {
+    let home = Home::new();
+    home.write("turn.yaml", "realm: a.example\nlisten: ['udp://127.0.0.1:0']");
+    let stores = || {
+        let finished = home.run(&["check", "-c", "turn.yaml"]);
+        assert_eq!(Some(0), finished.code, "{finished:?}");
+        let (_, stores) = finished.out.split_once("# stores:\n").expect("they are listed");
+        stores.to_owned()
+    };
+
+    let before = stores();
+    let made = run(home.command(&["user", "add", "bob", "--realm", "north"]), "his password");
+
+    assert!(before.starts_with("#   sqlite: empty; `sterna user add`"), "{before}");
+    assert_eq!(Some(0), made.code, "{made:?}");
+    let after = stores();
+    assert!(after.ends_with("users.db: users: 1, secrets: 0, realms: 1\n"), "{after}");
+}
+
+#[test]
+fn a_file_with_a_short_secret_is_warned_about() {
+    let home = Home::new();
+    let path = home.write("secrets", "a\n");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+    home.write("turn.yaml", &format!("auth: {{rest_secrets_file: {}}}", path.display()));
+
+    let finished = home.run(&["check", "-c", "turn.yaml"]);
+
+    assert_eq!(Some(0), finished.code, "{finished:?}");
+    assert!(finished.err.contains("auth.rest_secrets_file: one is shorter than 16 bytes"));
+}

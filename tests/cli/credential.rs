@@ -97,7 +97,7 @@ fn what_cannot_be_minted_is_said_in_one_line() {
         (
             "auth: {users: {a: b}}",
             &["--user", "bob"],
-            "turn.yaml: auth.rest_secrets: is empty; time-limited credentials need one",
+            "turn.yaml: auth.rest_secrets: is empty, and no store has a secret of example.org;",
         ),
         (
             "listen: ['udp://127.0.0.1:0']",

@@ -4,9 +4,12 @@
 mod certificates;
 mod check;
 mod credential;
+mod fail2ban;
 mod probe;
 mod program;
 mod refusals;
+mod running;
 mod serve;
 mod signals;
 mod tls;
+mod users;

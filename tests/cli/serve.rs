@@ -114,7 +114,7 @@ fn with_credentials_configured_none_is_made_or_printed() {
     assert_eq!(Some(401), refused.expect_err("names keep their case").refusal_code());
     assert_eq!(Some(0), relay.stop());
     assert_eq!(None, relay.out_line());
-    assert!(!home.path().join(".local").exists());
+    assert!(!home.path().join(".local/state/sterna/rest_secret").exists());
     assert!(!relay.log.join("\n").contains("hunter2"));
 }
 

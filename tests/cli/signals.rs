@@ -36,8 +36,9 @@ fn hup_stops_nothing_and_says_what_is_read_again() {
 
     relay.signal(Signal::SIGHUP);
 
-    relay.wait_for("told to reload: certificates are read again, the rest of the configuration");
+    relay.wait_for("told to reload: certificates and the configuration are read again");
     relay.wait_for("there are no certificates");
+    relay.wait_for("the configuration was read again");
     assert_eq!(Some(0), relay.stop());
 }
 

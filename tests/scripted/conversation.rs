@@ -156,10 +156,12 @@ fn session_that_proves_nobody_ends_at_once() {
             assert!(!answer.has(absent), "{absent}");
         }
         assert_eq!(0, world.sessions().await);
+        world.log.expects_failed_login("mallory", mallory.address, "wrong_credentials");
 
         mallory.user = User::new("alice", "guess");
         mallory.exchange(&mallory.allocate_request()).await.refused(401);
         assert_eq!(0, world.sessions().await);
+        world.log.expects_failed_login("alice", mallory.address, "wrong_credentials");
 
         // The right password right behind the wrong one is served all the same.
         let wrong = mallory.allocate_request();
@@ -169,6 +171,7 @@ fn session_that_proves_nobody_ends_at_once() {
         settle().await;
         let _ = mallory.hears_answer().refused(401);
         let _ = mallory.hears_answer().granted();
+        world.log.expects_failed_login("alice", mallory.address, "wrong_credentials");
     });
 }
 
@@ -179,6 +182,7 @@ fn wrong_password_costs_a_proved_client_nothing() {
         let mut typo = call.client.clone();
         typo.user = User::new("alice", "open sesame");
         typo.exchange(&typo.refresh_request(0)).await.refused(401);
+        world.log.expects_failed_login("alice", typo.address, "wrong_credentials");
 
         call.goes_on().await;
         call.client.clone().refresh(600).await.granted();

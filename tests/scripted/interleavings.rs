@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use sterna_actors::{allocation, authenticator, listener, port_allocator, session};
+use sterna_actors::{allocation, authenticator, listener, port_allocator, quota_keeper, session};
+use sterna_proto::quotas::{QuotaLimits, QuotaTerms};
 
 use crate::kit::{Call, Client, Setup, World, after, after_turns, secs, settle};
 
 /// More turns than any request takes from end to end.
-const STEPS: usize = 16;
+const STEPS: usize = 18;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -16,16 +17,24 @@ enum Fault {
     Listener,
     PortAllocator,
     Authenticator,
+    QuotaKeeper,
 }
 
-const FAULTS: [Fault; 4] =
-    [Fault::Session, Fault::Listener, Fault::PortAllocator, Fault::Authenticator];
+const FAULTS: [Fault; 5] = [
+    Fault::Session,
+    Fault::Listener,
+    Fault::PortAllocator,
+    Fault::Authenticator,
+    Fault::QuotaKeeper,
+];
 
 /// Plays a script for each fault, at each step of what it tells.
 fn at_each_step(script: impl AsyncFn(&World, Fault, usize)) {
     for fault in FAULTS {
         for step in 0..STEPS {
-            let setup = Setup { ports: 50_000..=50_002, ..Setup::default() };
+            let two = QuotaLimits { allocations: Some(2), ..QuotaLimits::default() };
+            let quotas = QuotaTerms { server: two, ..QuotaTerms::default() };
+            let setup = Setup { ports: 50_000..=50_002, quotas, ..Setup::default() };
             setup.script(async |world| script(world, fault, step).await);
         }
     }
@@ -35,18 +44,19 @@ fn at_each_step(script: impl AsyncFn(&World, Fault, usize)) {
 async fn strikes(world: &World, client: &Client, fault: Fault, step: usize, request: &[u8]) {
     let session = world.session_of(client).await;
     let (listener, ports) = (world.listeners[0].clone(), world.ports.clone());
-    let authenticator = world.authenticator.clone();
+    let (authenticator, quotas) = (world.authenticator.clone(), world.quotas.clone());
     client.queues(request);
     after_turns(step, move || match fault {
         Fault::Session => session.do_send(session::Panic),
         Fault::Listener => listener.do_send(listener::Panic),
         Fault::PortAllocator => ports.do_send(port_allocator::Panic),
         Fault::Authenticator => authenticator.do_send(authenticator::Panic),
+        Fault::QuotaKeeper => quotas.do_send(quota_keeper::Panic),
     });
     settle().await;
     let said = match fault {
         Fault::Session => "session panicked and is restarted",
-        Fault::Listener | Fault::PortAllocator | Fault::Authenticator => {
+        Fault::Listener | Fault::PortAllocator | Fault::Authenticator | Fault::QuotaKeeper => {
             "actor panicked and is healed in place"
         }
     };
@@ -75,6 +85,7 @@ fn allocate_ends_well_whatever_fails_meanwhile() {
 
         assert_eq!(answer, alice.exchange(&request).await, "{fault:?} at {step}");
         assert_eq!((1, 1), (world.sessions().await, world.allocations().await));
+        assert_eq!(1, world.places().await);
         assert_eq!(vec![alice.server, answer.relayed()], sorted(world.network.open()));
         // A healed PortAllocator learns from `bind` which ports are taken.
         if fault != Fault::PortAllocator {
@@ -97,6 +108,7 @@ fn refresh_to_zero_ends_well_whatever_fails_meanwhile() {
         let answer = call.client.exchange(&request).await;
         assert!([0, 437].contains(&answer.code()), "{fault:?} at {step}: {}", answer.code());
         assert_eq!((1, 0), (world.sessions().await, world.allocations().await));
+        assert_eq!(0, world.places().await);
         assert_eq!(vec![call.client.server], world.network.open());
         assert_eq!(3, world.free_ports().await, "{fault:?} at {step}");
         call.client.clone().allocate().await.granted();
@@ -135,9 +147,11 @@ fn refresh_to_zero_and_allocate_end_well_whatever_fails_meanwhile() {
         let mut alice = call.client.clone();
         alice.refresh(600).await.granted();
         assert_eq!((1, 1), (world.sessions().await, world.allocations().await));
+        assert_eq!(1, world.places().await);
         assert_eq!(2, world.network.open().len(), "{fault:?} at {step}");
         alice.refresh(0).await.granted();
         assert_eq!((1, 0), (world.sessions().await, world.allocations().await));
+        assert_eq!(0, world.places().await);
         after(secs(31)).await;
         assert_eq!(3, world.free_ports().await, "{fault:?} at {step}");
     });
@@ -159,6 +173,7 @@ fn allocation_may_panic_at_each_step_of_a_request_to_it() {
 
             // The one port of the server is free again.
             assert_eq!((1, 0), (world.sessions().await, world.allocations().await));
+            assert_eq!(0, world.places().await);
             Call::between(call.client.clone(), call.peer.clone()).await.goes_on().await;
         });
     }

@@ -134,13 +134,14 @@ fn reservation_outlives_the_allocation_it_was_made_with() {
 #[test]
 fn reservations_that_nobody_claims_come_back() {
     ports(50_000..=50_007).script(async |world| {
-        for _ in 0..4 {
-            let mut alice = world.client("alice").await;
-            allocate_even(&mut alice, true).await.granted();
-            alice.refresh(0).await.granted();
+        for name in ["alice", "bob", "alice", "bob"] {
+            let mut client = world.client(name).await;
+            allocate_even(&mut client, true).await.granted();
+            client.refresh(0).await.granted();
             after(secs(5)).await;
         }
-        assert_eq!(4, world.free_ports().await);
+        // Each has given up the first for the second.
+        assert_eq!(6, world.free_ports().await);
         after(secs(30)).await;
         assert_eq!(8, world.free_ports().await);
     });

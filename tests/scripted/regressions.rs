@@ -132,6 +132,7 @@ fn no_packet_that_proves_nothing_crashes_a_listener() {
         }
         stranger.hears_nothing();
 
+        assert!(!world.log.takes("auth failed").is_empty());
         world.log.is_calm();
         assert_eq!((1, 1), (world.sessions().await, world.allocations().await));
         call.goes_on().await;
@@ -151,6 +152,7 @@ fn no_packet_of_a_client_with_an_allocation_crashes_anything() {
             }
         }
 
+        assert!(!world.log.takes("auth failed").is_empty());
         world.log.is_calm();
         call.goes_on().await;
         call.client.clone().refresh(600).await.granted();
@@ -286,22 +288,29 @@ fn full_mailbox_drops_data_and_keeps_the_session() {
     const PACKETS: u64 = 20_000;
     script(async |world| {
         let call = world.call().await;
-        let allocation = world.allocation_of(&call.client).await;
-        // Filled from another thread, the allocation has its turn behind everybody of this one.
-        let fill = move || (0..100).for_each(|_| allocation.do_send(ClientData::default()));
-        std::thread::spawn(fill).join().expect("nothing in it panics");
-        for _ in 0..PACKETS {
-            call.client.queues(&channel_data(Call::CHANNEL, b"?"));
-        }
-        settle().await;
+        let (mut sent, mut heard, mut dropped) = (0, 0, 0);
+        // Filled from another thread, the allocation has its turn behind everybody of this one,
+        // but for one time of many, when what comes from other threads is looked at first.
+        for _ in 0..2 {
+            let allocation = world.allocation_of(&call.client).await;
+            let fill = move || (0..100).for_each(|_| allocation.do_send(ClientData::default()));
+            std::thread::spawn(fill).join().expect("nothing in it panics");
+            for _ in 0..PACKETS {
+                call.client.queues(&channel_data(Call::CHANNEL, b"?"));
+            }
+            settle().await;
 
-        let mut heard = 0;
-        while call.peer.next().is_some() {
-            heard += 1;
+            sent += PACKETS;
+            while call.peer.next().is_some() {
+                heard += 1;
+            }
+            dropped = world.dropped(DropReason::MailboxFull).await;
+            if dropped > 0 {
+                break;
+            }
         }
-        let dropped = world.dropped(DropReason::MailboxFull).await;
         assert!(dropped > 0);
-        assert_eq!(PACKETS, heard + dropped);
+        assert_eq!(sent, heard + dropped);
         call.goes_on().await;
         call.client.clone().refresh(600).await.granted();
     });
@@ -386,6 +395,7 @@ fn request_of_a_stranger_does_not_take_over_a_session() {
         call.client.sends(&forged).await;
 
         call.client.hears_answer().refused(401);
+        world.log.expects_failed_login("alice", call.client.address, "wrong_credentials");
         call.goes_on().await;
         call.client.clone().refresh(600).await.granted();
     });

@@ -7,8 +7,17 @@ use crate::tree::{File, Finding};
 const FIVE_LINES: [&str; 5] = ["Owns", "Started by", "Hears from", "Stops when", "If it panics"];
 
 /// The actors of the system, each in `actors/src/NAME.rs` or `actors/src/NAME/mod.rs`.
-const ACTORS: [&str; 6] =
-    ["port_allocator", "listener", "session", "allocation", "authenticator", "connection_broker"];
+const ACTORS: [&str; 9] = [
+    "port_allocator",
+    "listener",
+    "session",
+    "allocation",
+    "authenticator",
+    "connection_broker",
+    "quota_keeper",
+    "store_actor",
+    "policy_keeper",
+];
 
 /// Every actor has its file, and each file with an actor in it says the five things.
 pub(crate) fn headers(files: &[File]) -> Vec<Finding> {
@@ -181,10 +190,10 @@ mod tests {
 
     #[test]
     fn an_actor_without_a_file_is_missed() {
+        let there = ACTORS.into_iter().filter(|&actor| actor != "session");
+        let there = there.map(|actor| if actor == "listener" { "listener/mod" } else { actor });
         let all: Vec<File> =
-            ["port_allocator", "listener/mod", "allocation", "authenticator", "connection_broker"]
-                .map(|name| File::new(format!("actors/src/{name}.rs"), HEAD_SAMPLE))
-                .into();
+            there.map(|name| File::new(format!("actors/src/{name}.rs"), HEAD_SAMPLE)).collect();
         let found = headers(&all);
         assert_eq!(1, found.len());
         assert!(found[0].to_string().contains("actors/src/session.rs:1"), "{}", found[0]);

@@ -1,4 +1,4 @@
-//! Imports point one way: `src → actors → proto`, and the client knows proto alone.
+//! Imports point one way: `src → stores → actors → proto`, and the client knows proto alone.
 
 use crate::rust_text::{line_of, words};
 use crate::tree::{File, Finding};
@@ -12,7 +12,7 @@ struct Ban {
     why: &'static str,
 }
 
-const BANS: [Ban; 6] = [
+const BANS: [Ban; 7] = [
     Ban {
         folder: "proto",
         words: &["actix", "actix_rt", "tokio", "mio", "socket2", "nix", "libc", "slog"],
@@ -33,19 +33,25 @@ const BANS: [Ban; 6] = [
     },
     Ban {
         folder: "proto",
-        words: &["sterna", "sterna_actors", "sterna_client", "sterna_bench"],
+        words: &["sterna", "sterna_actors", "sterna_stores", "sterna_client", "sterna_bench"],
         tests_may: false,
         why: "proto imports none of our crates",
     },
     Ban {
+        folder: "stores",
+        words: &["sterna", "sterna_client", "sterna_bench", "actix", "actix_rt"],
+        tests_may: false,
+        why: "of our crates stores imports actors and proto, and it has no actors",
+    },
+    Ban {
         folder: "actors",
-        words: &["sterna", "sterna_client", "sterna_bench"],
+        words: &["sterna", "sterna_stores", "sterna_client", "sterna_bench", "sqlx", "redis"],
         tests_may: false,
         why: "of our crates actors imports proto alone",
     },
     Ban {
         folder: "client",
-        words: &["sterna", "sterna_actors", "sterna_bench", "actix", "actix_rt"],
+        words: &["sterna", "sterna_actors", "sterna_stores", "sterna_bench", "actix", "actix_rt"],
         tests_may: false,
         why: "of our crates client imports proto alone, and it has no actors",
     },
@@ -148,6 +154,10 @@ mod tests {
         assert_eq!(1, found("actors/src/session.rs", "use sterna::config::Config;"));
         assert_eq!(1, found("actors/src/session.rs", "use sterna_client::Client;"));
         assert_eq!(0, found("actors/src/session.rs", "use sterna_proto::stun::Message;"));
+        assert_eq!(1, found("actors/src/session.rs", "use sterna_stores::StoreUrl;"));
+        assert_eq!(1, found("stores/src/lib.rs", "use sterna::config::Config;"));
+        assert_eq!(1, found("stores/src/lib.rs", "use actix::Actor;"));
+        assert_eq!(0, found("stores/src/lib.rs", "use sterna_actors::clock;"));
         assert_eq!(1, found("client/src/lib.rs", "use sterna_actors::Server;"));
         assert_eq!(1, found("client/src/lib.rs", "use actix::Actor;"));
         assert_eq!(

@@ -46,11 +46,15 @@ pub(crate) fn direction(file: &File) -> Vec<Finding> {
             "getrandom",
             "sterna",
             "sterna-actors",
+            "sterna-stores",
             "sterna-client",
             "sterna-bench",
         ],
-        "actors/Cargo.toml" => &["sterna", "sterna-client", "sterna-bench"],
-        "client/Cargo.toml" => &["actix", "actix-rt", "sterna", "sterna-actors", "sterna-bench"],
+        "stores/Cargo.toml" => &["actix", "actix-rt", "sterna", "sterna-client", "sterna-bench"],
+        "actors/Cargo.toml" => &["sterna", "sterna-stores", "sterna-client", "sterna-bench"],
+        "client/Cargo.toml" => {
+            &["actix", "actix-rt", "sterna", "sterna-actors", "sterna-stores", "sterna-bench"]
+        }
         _ => &[],
     };
     let wrong = dependencies(file).into_iter().filter(|d| banned.contains(&d.name));

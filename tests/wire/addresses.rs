@@ -192,7 +192,7 @@ fn a_peer_named_by_the_external_address_is_reached_within() {
 fn a_rule_for_one_name_of_an_address_holds_for_the_other() {
     let mut denied = behind_nat();
     let private = denied.relay.addresses[0];
-    denied.peers.deny = vec![format!("{PUBLIC}/32").parse().expect("a network")];
+    denied.policy.peers.deny = vec![format!("{PUBLIC}/32").parse().expect("a network")];
     let server = serve(denied);
     let mut client = Client::new(server.v4());
     client.allocate();

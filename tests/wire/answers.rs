@@ -54,7 +54,7 @@ fn assert_proven_error(code: ErrorCode, answer: &Answer, user: &User) {
 #[test]
 fn each_error_code_comes_with_its_phrase_and_a_proof() {
     let mut config = config();
-    config.peers.deny = vec!["127.0.0.9/32".parse().expect("a network")];
+    config.policy.peers.deny = vec!["127.0.0.9/32".parse().expect("a network")];
     let server = serve(config);
     for (code, method, attributes) in WITHOUT_ALLOCATION {
         let mut client = Client::new(server.v4());
@@ -268,16 +268,13 @@ fn several_workers_serve_as_one() {
     let server = serve(config);
     assert_eq!(4, server.listeners.len(), "each address has a listener on each worker");
     let mut calls = Vec::new();
-    let mut tokens = Vec::new();
     for _ in 0..8 {
         let mut client = Client::new(server.v4());
         let answer = client.allocate_with(raws(&[EVEN_AND_NEXT]));
         assert_eq!(client.address(), answer.mapped());
-        tokens.push(answer.token());
+        let token = answer.token();
         calls.push(Call::with(client, answer.relayed()[0]));
-    }
-    // Whichever worker a client is on, what it reserved is known to the others.
-    for token in tokens {
+        // Whichever worker a client is on, what it reserved is known to the others.
         let mut client = Client::new(server.v4());
         let answer = client.allocate_with(|writer| _ = writer.attribute(&token));
         calls.push(Call::with(client, answer.relayed()[0]));

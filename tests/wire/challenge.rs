@@ -11,7 +11,7 @@ use sterna_proto::stun::{
 };
 
 use crate::kit::{
-    Answer, Client, REALM, UDP, User, V4, at, config, own_host, raws, request, serve,
+    Answer, Client, REALM, UDP, User, V4, at, config, own_host, raws, request, serve, set_users,
 };
 
 const METHODS: [Method; 4] =
@@ -89,7 +89,7 @@ fn the_nonce_begins_with_the_cookie_of_rfc_8489() {
     assert_eq!("obMatJos2wAAA", &client.nonce[..13]);
 
     let mut rest = config();
-    rest.rest_secrets = vec![b"north".to_vec()];
+    rest.policy.realms[0].rest_secrets = vec![b"north".to_vec()];
     let server = serve(rest);
     let mut client = Client::new(server.v4());
     client.knock();
@@ -288,11 +288,12 @@ fn credentials_behind_the_integrity_attribute_do_not_count() {
 
 #[test]
 fn a_server_whose_users_have_md5_keys_alone_offers_no_choice() {
-    use sterna_actors::config::UserSecret;
+    use sterna_actors::policy::UserSecret;
     let mut config = config();
     let key = User::alice().key();
     let md5 = key.as_bytes().try_into().expect("an MD5 key has 16 bytes");
-    config.users = vec![("alice".to_owned(), UserSecret::Keys { md5: Some(md5), sha256: None })];
+    let keys = UserSecret::Keys { md5: Some(md5), sha256: None };
+    set_users(&mut config, vec![("alice".to_owned(), keys)]);
     let server = serve(config);
     let mut client = Client::new(server.v4());
 

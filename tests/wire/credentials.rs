@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sterna_actors::authenticator::time_limited_password;
-use sterna_actors::config::UserSecret;
+use sterna_actors::policy::UserSecret;
 use sterna_proto::credentials::PasswordAlgorithm;
 use sterna_proto::integrity::IntegrityAlgorithm;
 use sterna_proto::stun::{
@@ -11,7 +11,7 @@ use sterna_proto::stun::{
 };
 
 use crate::kit::{
-    Answer, Call, Client, REALM, Raw, UDP, User, V4, at, config, raws, request, serve,
+    Answer, Call, Client, REALM, Raw, UDP, User, V4, at, config, raws, request, serve, set_users,
 };
 
 fn users_of_every_kind() -> Vec<User> {
@@ -67,13 +67,11 @@ fn every_algorithm_opens_the_door_and_proves_the_answer() {
 fn stored_keys_are_as_good_as_the_password() {
     let sha256 = User { algorithm: Some(PasswordAlgorithm::Sha256), ..User::alice() };
     let mut config = config();
-    config.users = vec![(
-        "alice".to_owned(),
-        UserSecret::Keys {
-            md5: User::alice().key().as_bytes().try_into().ok(),
-            sha256: sha256.key().as_bytes().try_into().ok(),
-        },
-    )];
+    let keys = UserSecret::Keys {
+        md5: User::alice().key().as_bytes().try_into().ok(),
+        sha256: sha256.key().as_bytes().try_into().ok(),
+    };
+    set_users(&mut config, vec![("alice".to_owned(), keys)]);
     let server = serve(config);
     for user in users_of_every_kind() {
         Client::new(server.v4()).is(user).allocate();
@@ -97,7 +95,7 @@ fn passwords_are_prepared_before_they_are_compared() {
     let mut config = config();
     let name = "\u{30DE}\u{30C8}\u{30EA}\u{30C3}\u{30AF}\u{30B9}";
     let secret = UserSecret::Password("open\u{A0}se\u{301}same".to_owned());
-    config.users = vec![(name.to_owned(), secret)];
+    set_users(&mut config, vec![(name.to_owned(), secret)]);
     let server = serve(config);
     for user in users_of_every_kind() {
         let user = User { name: name.to_owned(), password: "open s\u{E9}same".to_owned(), ..user };
@@ -254,7 +252,8 @@ fn time_limited(secret: &str, name: &str) -> User {
 
 fn rest_server(secrets: &[&str]) -> crate::kit::Serving {
     let mut config = config();
-    config.rest_secrets = secrets.iter().map(|secret| secret.as_bytes().to_vec()).collect();
+    config.policy.realms[0].rest_secrets =
+        secrets.iter().map(|secret| secret.as_bytes().to_vec()).collect();
     serve(config)
 }
 

@@ -20,7 +20,7 @@ fn dual(server: SocketAddr) -> Client {
 fn strict() -> ServerConfig {
     let mut config = config();
     config.relay.addresses = vec![ip("127.0.0.77"), V6];
-    config.peers.allow.clear();
+    config.policy.peers.allow.clear();
     config
 }
 
@@ -165,8 +165,8 @@ fn allow_opens_what_is_built_in_and_deny_closes_what_is_allowed() {
         texts.iter().map(|text| text.parse().expect("a network")).collect::<Vec<_>>()
     };
     let mut config = strict();
-    config.peers.allow = nets(&["10.1.0.0/16", "fd00:1::/32", "127.0.0.0/8"]);
-    config.peers.deny = nets(&["10.1.1.0/24", "8.8.8.0/24", "2600:1::/32", "fd00:1:2::/48"]);
+    config.policy.peers.allow = nets(&["10.1.0.0/16", "fd00:1::/32", "127.0.0.0/8"]);
+    config.policy.peers.deny = nets(&["10.1.1.0/24", "8.8.8.0/24", "2600:1::/32", "fd00:1:2::/48"]);
     let server = serve(config);
     let mut client = dual(server.v4());
     for (peer, code) in [

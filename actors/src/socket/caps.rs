@@ -151,6 +151,7 @@ mod tests {
             channels_per_allocation: 1,
             connections_per_allocation: 1,
             unauthenticated_answers_per_second: 0,
+            failed_logins_per_minute: 0,
             connections_per_listener: connections,
             unproved_connections_per_listener: unproved,
             unproved_connections_per_source: per_source,

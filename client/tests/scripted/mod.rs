@@ -97,6 +97,6 @@ pub(crate) fn algorithms<'a>() -> PasswordAlgorithms<'a> {
 pub(crate) fn nonce(features: SecurityFeatures) -> String {
     #[allow(clippy::disallowed_methods, reason = "the nonce wants a time, whichever it is")]
     let now = Instant::now();
-    let minter = NonceMinter::new([1; 32], features, Duration::from_secs(60), now);
-    minter.mint(ADDRESS, now).as_str().to_owned()
+    let minter = NonceMinter::new([1; 32], Duration::from_secs(60), now);
+    minter.mint(ADDRESS, features, now).as_str().to_owned()
 }

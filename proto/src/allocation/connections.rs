@@ -131,7 +131,7 @@ impl Allocation {
         //= https://www.rfc-editor.org/rfc/rfc6062#section-5.2
         //# If the new connection is forbidden by local policy, the server MUST
         //# reject the request with a 403 (Forbidden) error.
-        self.terms.rules.check(peer).map_err(ConnectError::Forbidden)?;
+        self.check(peer).map_err(ConnectError::Forbidden)?;
         if connections.len() >= self.terms.connections_max {
             return Err(ConnectError::Full);
         }
@@ -162,7 +162,7 @@ impl Allocation {
     pub fn check_accepted(&self, peer: PeerAddr, now: Instant) -> Result<(), Dropped> {
         self.live_half(peer, now)?;
         self.permitted(peer, now)?;
-        self.terms.rules.check(peer).map_err(|_| DropReason::PeerDenied)?;
+        self.check(peer).map_err(|_| DropReason::PeerDenied)?;
         match &self.connections {
             Some(connections) if connections.len() < self.terms.connections_max => Ok(()),
             Some(_) | None => Err(DropReason::PeerConnectionsFull),

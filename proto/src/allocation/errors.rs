@@ -1,6 +1,7 @@
 //! Why an allocation turns a request down, and the one error code each reason has.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::peer_rules::Denied;
 use crate::stun::ErrorCode;
@@ -43,7 +44,12 @@ pub enum CreatePermissionError {
     /// A peer is of a family in which the allocation has no relayed transport address.
     PeerFamily,
     /// The rules refuse a peer.
-    Forbidden(Denied),
+    Forbidden {
+        /// The first that they refuse, by its internal address.
+        peer: IpAddr,
+        /// The rule.
+        rule: Denied,
+    },
     /// There is no room for as many permissions.
     Full,
 }
@@ -54,7 +60,7 @@ impl CreatePermissionError {
         match self {
             CreatePermissionError::NoAllocation => ErrorCode::AllocationMismatch,
             CreatePermissionError::PeerFamily => ErrorCode::PeerAddressFamilyMismatch,
-            CreatePermissionError::Forbidden(_) => ErrorCode::Forbidden,
+            CreatePermissionError::Forbidden { .. } => ErrorCode::Forbidden,
             CreatePermissionError::Full => ErrorCode::InsufficientCapacity,
         }
     }
@@ -65,7 +71,7 @@ impl fmt::Display for CreatePermissionError {
         match self {
             CreatePermissionError::NoAllocation => f.write_str(NO_ALLOCATION),
             CreatePermissionError::PeerFamily => f.write_str(PEER_FAMILY),
-            CreatePermissionError::Forbidden(rule) => write!(f, "peer refused by {rule}"),
+            CreatePermissionError::Forbidden { rule, .. } => write!(f, "peer refused by {rule}"),
             CreatePermissionError::Full => f.write_str(PERMISSIONS_FULL),
         }
     }

@@ -65,7 +65,13 @@ impl Allocation {
         // The half that ends last is the end of the allocation.
         if self.halves.is_empty() {
             self.clear();
-            ended.push((expires, Effect::Expired));
+            ended.push((
+                expires,
+                match self.ends {
+                    Some(ends) if ends <= expires => Effect::CredentialExpired,
+                    Some(_) | None => Effect::Expired,
+                },
+            ));
         } else {
             ended.push((expires, Effect::RelayExpired(family)));
         }
@@ -116,7 +122,7 @@ fn concerns(effect: Effect, family: Family) -> bool {
         Effect::ChannelExpired(_, peer) | Effect::ConnectionClosed(_, peer) => {
             Family::of(peer.0.ip()) == family
         }
-        Effect::RelayExpired(_) | Effect::Expired => false,
+        Effect::RelayExpired(_) | Effect::Expired | Effect::CredentialExpired => false,
     }
 }
 

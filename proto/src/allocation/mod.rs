@@ -18,9 +18,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::account::Account;
 use crate::address::{Family, PeerAddr};
 use crate::channel_data::ChannelNumber;
 use crate::drops::DropReason;
+use crate::peer_rules::{Denied, PeerLayers};
 use crate::stun::ConnectionId;
 
 use channels::Channels;
@@ -42,6 +44,12 @@ pub type Dropped = DropReason;
 #[derive(Debug)]
 pub struct Allocation {
     terms: Arc<Terms>,
+    /// Whose it is, where the rules and the end depend on that.
+    account: Option<Arc<Account>>,
+    /// What the lists of its user and its realm say besides the terms.
+    layers: PeerLayers,
+    /// When its credential ends it, whatever lifetime it has.
+    ends: Option<Instant>,
     halves: Halves,
     permissions: Permissions,
     channels: Channels,
@@ -77,6 +85,8 @@ pub enum Effect {
     RelayExpired(Family),
     /// The allocation has expired. Nothing follows.
     Expired,
+    /// Its credential has ended it. Nothing follows.
+    CredentialExpired,
 }
 
 impl Allocation {
@@ -86,6 +96,9 @@ impl Allocation {
         assert!(relays.v4.is_some() || relays.v6.is_some(), "an allocation has a relayed address");
         let mut allocation = Allocation {
             terms,
+            account: None,
+            layers: PeerLayers::NONE,
+            ends: None,
             halves: Halves::new(relays, now + lifetime),
             permissions: Permissions::default(),
             channels: Channels::default(),
@@ -106,6 +119,24 @@ impl Allocation {
     ) -> Allocation {
         let connections = Some(Box::default());
         Allocation { connections, ..Allocation::new(terms, relays, lifetime, now) }
+    }
+
+    /// The same for this user: what it and its realm allow and deny counts besides the terms, and
+    /// the allocation is over when its credential says so (see [`Account::allocation_ends`]).
+    pub fn belonging_to(mut self, account: Arc<Account>, ends: Option<Instant>) -> Allocation {
+        self.layers = self.terms.layers_of(&account);
+        self.account = Some(account);
+        self.end_by(ends);
+        self
+    }
+
+    /// The credential that holds from here on ends the allocation then, or does not end it.
+    pub fn end_by(&mut self, ends: Option<Instant>) {
+        self.ends = ends;
+        if let Some(ends) = ends {
+            self.halves.shorten(ends);
+        }
+        self.rearm();
     }
 
     /// The peer to which ChannelData on `number` goes.
@@ -146,7 +177,7 @@ impl Allocation {
         //# The server MAY impose restrictions on the IP address and port values
         //# allowed in the XOR-PEER-ADDRESS attribute; if a value is not allowed,
         //# the server silently discards the Send indication.
-        self.terms.rules.check(peer).map_err(|_| DropReason::PeerDenied)?;
+        self.check(peer).map_err(|_| DropReason::PeerDenied)?;
         Ok(peer)
     }
 
@@ -165,7 +196,7 @@ impl Allocation {
             return Ok(Inbound::Channel(number));
         }
         // A permission has no port, so that it may cover a port of this server that is no peer.
-        self.terms.rules.check(peer).map_err(|_| DropReason::PeerDenied)?;
+        self.check(peer).map_err(|_| DropReason::PeerDenied)?;
         Ok(Inbound::Indication(self.terms.rules.external().known_as(peer)))
     }
 
@@ -187,19 +218,22 @@ impl Allocation {
     pub fn set_terms(&mut self, terms: Arc<Terms>, now: Instant) {
         self.sweep(now);
         self.terms = terms;
-        let (rules, effects) = (&self.terms.rules, &mut self.effects);
+        if let Some(account) = &self.account {
+            self.layers = self.terms.layers_of(account);
+        }
+        let (rules, layers, effects) = (&self.terms.rules, &self.layers, &mut self.effects);
         self.permissions.retain(
-            |ip, _| rules.check_ip(ip).is_ok(),
+            |ip, _| rules.check_ip_within(ip, layers).is_ok(),
             |ip, _| effects.push_back(Effect::PermissionExpired(ip)),
         );
         self.channels.unbind(
             now,
-            |peer| rules.check(peer).is_err(),
+            |peer| rules.check_within(peer, layers).is_err(),
             |number, peer| effects.push_back(Effect::ChannelExpired(number, peer)),
         );
         if let Some(connections) = &mut self.connections {
             connections.refuse(
-                |peer| rules.check(peer).is_err(),
+                |peer| rules.check_within(peer, layers).is_err(),
                 |id, peer| effects.push_back(Effect::ConnectionClosed(id, peer)),
             );
         }
@@ -235,6 +269,11 @@ impl Allocation {
     /// How many channels are bound. Expired ones count until they are swept.
     pub fn channel_count(&self) -> usize {
         self.channels.bound()
+    }
+
+    /// Judges a peer by the rules of all layers.
+    fn check(&self, peer: PeerAddr) -> Result<(), Denied> {
+        self.terms.rules.check_within(peer, &self.layers)
     }
 
     /// The half through which `peer` is reached.

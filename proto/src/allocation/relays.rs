@@ -80,6 +80,13 @@ impl Halves {
         }
     }
 
+    /// Let no half last longer than until `ends`.
+    pub(super) fn shorten(&mut self, ends: Instant) {
+        for half in self.v4.iter_mut().chain(&mut self.v6) {
+            half.expires = half.expires.min(ends);
+        }
+    }
+
     pub(super) fn remove(&mut self, family: Family) -> Option<Half> {
         match family {
             Family::V4 => self.v4.take(),

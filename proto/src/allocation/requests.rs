@@ -62,6 +62,10 @@ impl Allocation {
         now: Instant,
     ) -> Refreshed {
         let granted = self.terms.lifetimes.grant(lifetime);
+        let granted = match self.ends {
+            Some(ends) => granted.min(ends.saturating_duration_since(now)),
+            None => granted,
+        };
         for each in [Family::V4, Family::V6] {
             if family.is_none_or(|family| family == each) {
                 self.halves.extend(each, now + granted);
@@ -116,7 +120,8 @@ impl Allocation {
         //# XOR-PEER-ADDRESS attribute; if a value is not allowed, the server
         //# rejects the request with a 403 (Forbidden) error.
         for &ip in &ips {
-            self.terms.rules.check_ip(ip).map_err(CreatePermissionError::Forbidden)?;
+            let judged = self.terms.rules.check_ip_within(ip, &self.layers);
+            judged.map_err(|rule| CreatePermissionError::Forbidden { peer: ip, rule })?;
         }
         //= https://www.rfc-editor.org/rfc/rfc8656#section-10.2
         //# If the request is valid, but the server is unable to
@@ -175,7 +180,7 @@ impl Allocation {
         //# The server MAY impose restrictions on the IP address and port values
         //# allowed in the XOR-PEER-ADDRESS attribute; if a value is not allowed,
         //# the server rejects the request with a 403 (Forbidden) error.
-        self.terms.rules.check(peer).map_err(ChannelBindError::Forbidden)?;
+        self.check(peer).map_err(ChannelBindError::Forbidden)?;
         self.room_for_channel(standing, peer)?;
 
         self.channels.bind(number, peer, now + self.terms.lifetimes.channel);

@@ -1,8 +1,11 @@
 //! What the server grants: lifetimes, limits and the peer rules, shared by its allocations.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::peer_rules::PeerRules;
+use crate::account::Account;
+use crate::peer_rules::{PeerLayers, PeerLists, PeerRules};
 
 /// How long things last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,4 +65,16 @@ pub struct Terms {
     pub connections_max: usize,
     /// Who may be a peer.
     pub rules: PeerRules,
+    /// What single realms allow and deny besides.
+    pub realm_peers: HashMap<Arc<str>, Arc<PeerLists>>,
+}
+
+impl Terms {
+    /// The lists that count for this user besides the server's.
+    pub fn layers_of(&self, account: &Account) -> PeerLayers {
+        PeerLayers {
+            user: account.peers.clone(),
+            realm: self.realm_peers.get(&account.realm).cloned(),
+        }
+    }
 }

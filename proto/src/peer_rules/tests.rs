@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
 
-use super::{Denied, External, PeerRules, RelayAddresses, canonical};
+use std::sync::Arc;
+
+use super::{Denied, External, Layer, PeerLayers, PeerLists, PeerRules, RelayAddresses, canonical};
 use crate::address::{PeerAddr, RelayedAddr};
 
 fn ip(text: &str) -> IpAddr {
@@ -22,7 +24,8 @@ fn networks(texts: &[&str]) -> Vec<IpNet> {
 
 fn lists(allow: &[&str], deny: &[&str]) -> PeerRules {
     let relay = RelayAddresses { ips: Vec::new(), ports: 49_152..=65_535 };
-    PeerRules::new(networks(allow), networks(deny), Vec::new(), relay, External::default())
+    let lists = PeerLists { allow: networks(allow), deny: networks(deny) };
+    PeerRules::new(lists, Vec::new(), relay, External::default())
 }
 
 /// A server at 10.0.0.1, which the world knows as 203.0.113.1, with an admin port on loopback.
@@ -30,7 +33,8 @@ fn server(allow: &[&str], deny: &[&str], own: &[&str]) -> PeerRules {
     let own = own.iter().map(|text| text.parse().expect("a valid address")).collect();
     let relay = RelayAddresses { ips: vec![ip("10.0.0.1"), ip("fd00::1")], ports: 50_000..=50_099 };
     let external = External::new(vec![(ip("10.0.0.1"), ip("203.0.113.1"))]);
-    PeerRules::new(networks(allow), networks(deny), own, relay, external)
+    let lists = PeerLists { allow: networks(allow), deny: networks(deny) };
+    PeerRules::new(lists, own, relay, external)
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn either_end_of_a_teredo_tunnel_is_judged() {
     let teredo = ip("2001:0:4136:e378:8000:63bf:39cc:9bfe");
 
     for end in ["198.51.100.1/32", "65.54.227.120/32"] {
-        let denied = Err(Denied::Listed(networks(&[end])[0]));
+        let denied = Err(Denied::Listed(Layer::Server, networks(&[end])[0]));
         assert_eq!(denied, lists(&["2001::/32"], &[end]).check_ip(teredo), "{end}");
     }
     assert_eq!(ip("198.51.100.1"), canonical(teredo));
@@ -211,10 +215,39 @@ fn an_explicit_deny_closes_even_a_relayed_transport_address() {
     for listed in ["10.0.0.1/32", "203.0.113.0/24"] {
         let rules = server(&[], &[listed], &[]);
         for name in ["10.0.0.1:50000", "203.0.113.1:50000"] {
-            let denied = Err(Denied::Listed(networks(&[listed])[0]));
+            let denied = Err(Denied::Listed(Layer::Server, networks(&[listed])[0]));
             assert_eq!(denied, rules.check(peer(name)), "{listed} {name}");
         }
     }
+}
+
+#[test]
+fn a_deny_of_any_layer_wins_and_an_allow_of_any_layer_opens_the_built_in_list() {
+    let lists = |allow: &[&str], deny: &[&str]| {
+        Some(Arc::new(PeerLists { allow: networks(allow), deny: networks(deny) }))
+    };
+    let server = server(&["10.7.0.0/16"], &["198.51.100.0/24"], &["192.168.0.1:3478"]);
+    let layers = PeerLayers {
+        user: lists(&["10.1.0.0/16", "198.51.100.0/24"], &["203.0.113.128/25"]),
+        realm: lists(&["10.2.0.0/16", "192.168.0.0/16", "203.0.113.0/24"], &["10.1.2.0/24"]),
+    };
+    let listed = |layer, network: &str| Err(Denied::Listed(layer, networks(&[network])[0]));
+    for (address, judged) in [
+        ("10.1.1.1:9", Ok(())),
+        ("10.2.1.1:9", Ok(())),
+        ("10.7.1.1:9", Ok(())),
+        ("10.3.1.1:9", Err(Denied::BuiltIn("private"))),
+        ("10.1.2.1:9", listed(Layer::Realm, "10.1.2.0/24")),
+        ("198.51.100.1:9", listed(Layer::Server, "198.51.100.0/24")),
+        ("203.0.113.200:9", listed(Layer::User, "203.0.113.128/25")),
+        ("192.168.0.1:3479", Ok(())),
+        ("192.168.0.1:3478", Err(Denied::Own("192.168.0.1:3478".parse().expect("an address")))),
+        ("[::ffff:10.1.2.1]:9", listed(Layer::Realm, "10.1.2.0/24")),
+        ("[64:ff9b::cb00:71c8]:9", listed(Layer::User, "203.0.113.128/25")),
+    ] {
+        assert_eq!(judged, server.check_within(peer(address), &layers), "{address}");
+    }
+    assert_eq!(Err(Denied::BuiltIn("private")), server.check(peer("10.1.1.1:9")));
 }
 
 #[test]
@@ -235,7 +268,7 @@ fn a_refusal_names_its_rule() {
     let listed = networks(&["10.0.0.0/8"])[0];
     let own: SocketAddr = "192.0.2.1:3478".parse().expect("a valid address");
 
-    assert_eq!("deny 10.0.0.0/8", Denied::Listed(listed).to_string());
+    assert_eq!("server: deny 10.0.0.0/8", Denied::Listed(Layer::Server, listed).to_string());
     assert_eq!("own address 192.0.2.1:3478", Denied::Own(own).to_string());
     assert_eq!("built-in: loopback", Denied::BuiltIn("loopback").to_string());
 }
@@ -311,12 +344,14 @@ proptest! {
         let relay = RelayAddresses { ips: Vec::new(), ports: 1..=1 };
         // Even where all else is allowed.
         let allow = networks(&["0.0.0.0/0", "::/0"]);
-        let rules = PeerRules::new(allow, vec![network], vec![], relay, External::default());
+        let lists = PeerLists { allow, deny: vec![network] };
+        let rules = PeerRules::new(lists, vec![], relay, External::default());
 
-        prop_assert_eq!(Err(Denied::Listed(network)), rules.check_ip(IpAddr::V4(v4)));
+        let listed = Err(Denied::Listed(Layer::Server, network));
+        prop_assert_eq!(listed, rules.check_ip(IpAddr::V4(v4)));
         for form in global_forms(v4, filler).into_iter().chain(local_forms(v4)) {
             let denied = rules.check_ip(IpAddr::V6(form));
-            prop_assert_eq!(Err(Denied::Listed(network)), denied, "{}", form);
+            prop_assert_eq!(Err(Denied::Listed(Layer::Server, network)), denied, "{}", form);
         }
     }
 
@@ -340,10 +375,11 @@ proptest! {
         let net = |prefix| IpNet::V4(Ipv4Net::new(v4, prefix).expect("a valid prefix"));
         let relay = || RelayAddresses { ips: Vec::new(), ports: 1..=1 };
         let none = External::default;
-        let rules = |deny| PeerRules::new(vec![net(allow)], deny, vec![], relay(), none());
+        let lists = |deny| PeerLists { allow: vec![net(allow)], deny };
+        let rules = |deny| PeerRules::new(lists(deny), vec![], relay(), none());
 
         prop_assert_eq!(Ok(()), rules(vec![]).check_ip(IpAddr::V4(v4)));
         let denied = rules(vec![net(deny)]).check_ip(IpAddr::V4(v4));
-        prop_assert_eq!(Err(Denied::Listed(net(deny))), denied);
+        prop_assert_eq!(Err(Denied::Listed(Layer::Server, net(deny))), denied);
     }
 }

@@ -5,10 +5,17 @@ use std::net::SocketAddr;
 use smallvec::smallvec;
 
 use super::*;
+use crate::address::RelayedAddr;
 use crate::integrity::IntegrityAlgorithm;
 use crate::request::ChannelNumbers;
-use crate::stun::{Nonce, Realm};
+use crate::stun::{ConnectionId, Nonce, Realm};
 use crate::testing::{Asked, CLIENT, epoch, guard};
+
+mod credentials;
+
+fn account(name: &str) -> Option<Arc<Account>> {
+    Some(Arc::new(Account::lasting("r".into(), name.into())))
+}
 
 struct Conversation {
     session: Session,
@@ -37,6 +44,7 @@ impl Conversation {
                 dont_fragment: true,
                 channel_numbers: ChannelNumbers::Rfc8656,
             },
+            expiry: ExpiryPolicy::default(),
             software: None,
         };
         let key = key("u");
@@ -92,8 +100,12 @@ impl Conversation {
     }
 
     fn is_known(&mut self) -> Step {
-        let found = FoundKeys { username: Some("u".into()), keys: smallvec![self.key.clone()] };
-        self.session.keys_found(&found, epoch())
+        let found = FoundKeys {
+            account: account("u"),
+            keys: smallvec![self.key.clone()],
+            otherwise: Otherwise::Refuse,
+        };
+        self.session.keys_found(Ok(found), epoch())
     }
 
     /// Brings the conversation to where it has an allocation.
@@ -212,7 +224,9 @@ fn a_second_allocate_is_a_mismatch() {
     let mut client = Conversation::new();
     client.allocates();
 
-    assert_eq!(ErrorCode::AllocationMismatch, code(client.asks(Method::ALLOCATE, 2)));
+    assert!(matches!(client.asks(Method::ALLOCATE, 2), Step::FindKeys(_)));
+
+    assert_eq!(ErrorCode::AllocationMismatch, code(client.is_known()));
 }
 
 #[test]
@@ -222,8 +236,9 @@ fn unknown_attributes_come_before_the_mismatch() {
 
     let step =
         client.asks_as("u", Method::ALLOCATE, 2, &[(AttributeType::new(0x7F00), &[1, 2, 3, 4])]);
+    assert!(matches!(step, Step::FindKeys(_)));
 
-    assert_eq!(ErrorCode::UnknownAttribute, code(step));
+    assert_eq!(ErrorCode::UnknownAttribute, code(client.is_known()));
 }
 
 //= https://www.rfc-editor.org/rfc/rfc8656#section-5
@@ -236,10 +251,14 @@ fn another_user_has_the_wrong_credentials() {
     client.allocates();
     assert!(matches!(client.asks_as("v", Method::REFRESH, 2, &[]), Step::FindKeys(_)));
 
-    let found = FoundKeys { username: Some("v".into()), keys: smallvec![key("v")] };
+    let found = FoundKeys {
+        account: account("v"),
+        keys: smallvec![key("v")],
+        otherwise: Otherwise::Refuse,
+    };
 
-    assert_eq!(ErrorCode::WrongCredentials, code(client.session.keys_found(&found, epoch())));
-    assert_eq!("u", &*client.session.owner().expect("known").username);
+    assert_eq!(ErrorCode::WrongCredentials, code(client.session.keys_found(Ok(found), epoch())));
+    assert_eq!("u", &*client.session.owner().expect("known").account.username);
 }
 
 #[test]
@@ -250,21 +269,30 @@ fn another_user_cannot_take_over_by_allocating() {
     let body = [(AttributeType::REQUESTED_TRANSPORT, udp)];
     assert!(matches!(client.asks_as("v", Method::ALLOCATE, 2, &body), Step::FindKeys(_)));
 
-    let found = FoundKeys { username: Some("v".into()), keys: smallvec![key("v")] };
+    let found = FoundKeys {
+        account: account("v"),
+        keys: smallvec![key("v")],
+        otherwise: Otherwise::Refuse,
+    };
 
-    assert_eq!(ErrorCode::AllocationMismatch, code(client.session.keys_found(&found, epoch())));
-    assert_eq!("u", &*client.session.owner().expect("known").username);
+    assert_eq!(ErrorCode::AllocationMismatch, code(client.session.keys_found(Ok(found), epoch())));
+    assert_eq!("u", &*client.session.owner().expect("known").account.username);
 }
 
 #[test]
 fn a_user_that_does_not_exist_is_refused_like_a_wrong_password() {
-    let decoy = FoundKeys { username: None, keys: smallvec![key("decoy")] };
-    let wrong = FoundKeys { username: Some("u".into()), keys: smallvec![key("wrong")] };
+    let decoy =
+        FoundKeys { account: None, keys: smallvec![key("decoy")], otherwise: Otherwise::Refuse };
+    let wrong = FoundKeys {
+        account: account("u"),
+        keys: smallvec![key("wrong")],
+        otherwise: Otherwise::Refuse,
+    };
     let mut answers = Vec::new();
     for found in [decoy, wrong] {
         let mut client = Conversation::new();
         assert!(matches!(client.asks(Method::ALLOCATE, 1), Step::FindKeys(_)));
-        let Step::Reply(reply) = client.session.keys_found(&found, epoch()) else {
+        let Step::Reply(reply) = client.session.keys_found(Ok(found), epoch()) else {
             panic!("no reply")
         };
         assert!(client.session.owner().is_none());
@@ -279,9 +307,13 @@ fn a_user_that_does_not_exist_is_refused_like_a_wrong_password() {
 fn any_of_several_keys_will_do() {
     let mut client = Conversation::new();
     assert!(matches!(client.asks(Method::ALLOCATE, 1), Step::FindKeys(_)));
-    let found = FoundKeys { username: Some("u".into()), keys: smallvec![key("old"), key("u")] };
+    let found = FoundKeys {
+        account: account("u"),
+        keys: smallvec![key("old"), key("u")],
+        otherwise: Otherwise::Refuse,
+    };
 
-    let step = client.session.keys_found(&found, epoch());
+    let step = client.session.keys_found(Ok(found), epoch());
 
     assert!(matches!(step, Step::Perform(Request::Allocate(_))), "{step:?}");
 }

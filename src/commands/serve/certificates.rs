@@ -1,6 +1,5 @@
 //! The certificates of a running relay.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,13 +7,11 @@ use slog::{Logger, info, warn};
 use sterna_actors::clock;
 use sterna_actors::tls::TlsTerms;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 
-use crate::certificates::{self, Facts, Kept, LOOK_EVERY, Look, Renewal, keep, tell};
+use crate::certificates::{self, Facts, Kept, Look, Renewal, keep, tell};
 use crate::commands::{certificate_sources, state_folder};
 use crate::config::{Fault, Resolved};
 use crate::machine::Machine;
-use crate::signals::Hangups;
 
 /// The certificates, kept in step with their files, or that there are none.
 pub(super) struct Certificates {
@@ -64,24 +61,12 @@ impl Certificates {
         }
     }
 
-    /// Follows the files, and reads them at once when told to.
-    pub(super) async fn keep_up(&mut self, hangups: &mut Hangups, log: &Logger) -> Infallible {
-        let mut regular = interval(LOOK_EVERY);
-        regular.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let why = tokio::select! {
-                () = hangups.next() => Look::Told,
-                _ = regular.tick() => Look::Regular,
-            };
-            if why == Look::Told {
-                info!(log, "told to reload: certificates are read again, the rest of the \
-                            configuration at the next start"; "signal" => "HUP");
-            }
-            match &mut self.renewal {
-                Some(renewal) => renewal.look(why, log).await,
-                None if why == Look::Told => info!(log, "there are no certificates"),
-                None => {}
-            }
+    /// Looks at the files, and shows what is in them where that is another and good.
+    pub(super) async fn look(&mut self, why: Look, log: &Logger) {
+        match &mut self.renewal {
+            Some(renewal) => renewal.look(why, log).await,
+            None if why == Look::Told => info!(log, "there are no certificates"),
+            None => {}
         }
     }
 }

@@ -12,6 +12,7 @@ use sterna_actors::allocation::{
 };
 use sterna_actors::clock;
 use sterna_actors::port_allocator::LeaseEnded;
+use sterna_actors::quota_keeper::{LeaseQuota, QuotaKeeper};
 use sterna_actors::session::SessionId;
 use sterna_actors::socket::ReceiveBatch;
 use sterna_actors::supervision::{self, Ended};
@@ -21,13 +22,15 @@ use sterna_proto::allocation::{
     Allocation, ChannelBindError, CreatePermissionError, RefreshError, Refreshed, Relay, Relays,
 };
 use sterna_proto::channel_data::ChannelNumber;
+use sterna_proto::credentials::PasswordAlgorithm;
 use sterna_proto::drops::DropReason;
 use sterna_proto::request::RefreshRequest;
+use sterna_proto::session::Owner;
 
 use super::stage::{attachment, lease};
 use crate::kit::{
-    Client, Deadline, Ear, Log, Network, Peer, Setup, User, channel_data, relayed_at, secs,
-    send_indication, server_address, settle, virtual_time,
+    Client, Deadline, Ear, Log, Network, Peer, Setup, User, account, channel_data, neighbour,
+    relayed_at, secs, send_indication, server_address, settle, virtual_time,
 };
 
 const RELAYED: u16 = 50_000;
@@ -42,10 +45,18 @@ struct Alone {
     log: Log,
 }
 
+/// The request, from the user whose the allocation is.
+fn asks(request: RefreshRequest) -> Refresh {
+    let user = User::named("alice");
+    let (account, key) = (account(user.name), user.key);
+    let owner = Owner { account, key, password_algorithm: PasswordAlgorithm::Md5 };
+    Refresh { request, owner, ends: None }
+}
+
 /// Plays with an allocation of ten minutes.
 fn play(script: impl AsyncFnOnce(&mut Alone)) {
     virtual_time(async move || {
-        let mut alone = Alone::start();
+        let mut alone = Alone::start().await;
         script(&mut alone).await;
         settle().await;
         alone.network.is_silent();
@@ -54,7 +65,7 @@ fn play(script: impl AsyncFnOnce(&mut Alone)) {
 }
 
 impl Alone {
-    fn start() -> Alone {
+    async fn start() -> Alone {
         let (network, log, setup) = (Network::default(), Log::default(), Setup::default());
         let address = SocketAddr::from(([198, 51, 100, 1], 40_001));
         let server = server_address(0);
@@ -70,19 +81,26 @@ impl Alone {
         let terms = Arc::new(setup.allocation_terms());
         let relays = Relays { v4: Some(Relay { relayed, advertised: relayed }), v6: None };
         let told = attachment(&client.user, &client.allocate_request(), REPLY);
+        let quotas =
+            QuotaKeeper::start(setup.quotas.clone(), log.logger(), |what| panic!("{what}"));
+        let (_, end) = neighbour();
+        let session = SessionId::new(0, 1);
+        let owner = told.owner.clone();
+        let place = LeaseQuota { session, owner, client: address, end };
+        let quota = quotas.send(place).await.expect("it is alive").expect("there is no limit");
         let seed = AllocationSeed {
             core: Allocation::new(terms, relays, secs(600), clock::now()),
             offer: setup.session_terms(clock::now()).offer,
             tcp: None,
             sockets: [network.bind(relayed).expect("the port is free")].into_iter().collect(),
             leases: [lease].into_iter().collect(),
+            quota,
             owner: told.owner,
-            realm: "north.gov".into(),
             answered: told.answered,
         };
         let five_tuple = FiveTuple { client: address, server, protocol: TransportProtocol::Udp };
         let actor = AllocationActor::new(
-            SessionId::new(0, 1),
+            session,
             seed,
             network.transport(five_tuple),
             Rc::new(RefCell::new(ReceiveBatch::new())),
@@ -115,7 +133,7 @@ impl Alone {
         seconds: u64,
     ) -> Result<Result<Refreshed, RefreshError>, MailboxError> {
         let wanted = RefreshRequest { lifetime: Some(secs(seconds)), family: None };
-        self.actor.send(Refresh(wanted)).await
+        self.actor.send(asks(wanted)).await
     }
 
     async fn gets(&self, datagrams: &[Vec<u8>]) {
@@ -162,7 +180,7 @@ fn permissions_are_installed_all_or_none() {
         let loopback = Peer(([127, 0, 0, 1], 80).into(), alone.network.clone());
         let v6 = Peer(([0x2001, 0xdb8, 0, 7, 0, 0, 0, 1], 80).into(), alone.network.clone());
         let forbidden = alone.permits(&[&peer, &loopback]).await;
-        assert!(matches!(forbidden, Err(CreatePermissionError::Forbidden(_))), "{forbidden:?}");
+        assert!(matches!(forbidden, Err(CreatePermissionError::Forbidden { .. })), "{forbidden:?}");
         let family = alone.permits(&[&peer, &v6]).await;
         assert_eq!(Err(CreatePermissionError::PeerFamily), family);
         peer.sends(relayed_at(RELAYED), b"none").await;
@@ -277,7 +295,7 @@ fn refresh_moves_the_end() {
 fn refresh_of_a_family_that_is_not_there_is_a_mismatch() {
     play(async |alone| {
         let wanted = RefreshRequest { lifetime: Some(secs(0)), family: Some(Family::V6) };
-        let refreshed = alone.actor.send(Refresh(wanted)).await.expect("it is alive");
+        let refreshed = alone.actor.send(asks(wanted)).await.expect("it is alive");
         assert_eq!(Err(RefreshError::FamilyMismatch), refreshed);
         assert_eq!(None, alone.ended().await);
     });
@@ -326,7 +344,7 @@ fn panic_gives_back_socket_and_lease_before_anybody_hears_of_it() {
 fn allocation_tells_whose_it_is_and_what_its_client_was_told() {
     play(async |alone| {
         let told = alone.actor.send(Attach).await.expect("it is alive");
-        assert_eq!(("alice", REPLY), (&*told.owner.username, &*told.answered.reply));
+        assert_eq!(("alice", REPLY), (&*told.owner.account.username, &*told.answered.reply));
         assert_eq!(alone.client.user.key, told.owner.key);
     });
 }

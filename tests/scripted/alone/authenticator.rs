@@ -1,10 +1,16 @@
 //! Authenticator: which keys a claim may be proved with.
 
+use std::net::Ipv4Addr;
+
 use actix::Addr;
 use sterna_actors::authenticator::{
-    Authenticator, CredentialSources, FindKeys, Panic, time_limited_password,
+    AskStores, Authenticator, CredentialSources, FindKeys, Panic, time_limited_password,
+    time_limited_password_sha256,
 };
-use sterna_actors::config::UserSecret;
+use sterna_actors::clock;
+use sterna_actors::policy::{Realm, UserSecret};
+use sterna_actors::store_actor::StoreActor;
+use sterna_proto::account::CredentialKind;
 use sterna_proto::credentials::{Key, PasswordAlgorithm, user_hash};
 use sterna_proto::guard::{Claim, ClaimedUser};
 use sterna_proto::integrity::IntegrityAlgorithm;
@@ -16,7 +22,9 @@ fn play(sources: CredentialSources, script: impl AsyncFnOnce(&Addr<Authenticator
     virtual_time(async move || {
         let log = Log::default();
         let spent = |spent| panic!("{spent}");
-        let authenticator = Authenticator::start(sources, log.logger(), spent);
+        let nobody = StoreActor::start(log.logger(), |spent| panic!("{spent}"));
+        let ask = AskStores::of(&nobody);
+        let authenticator = Authenticator::start(sources.into(), ask, log.logger(), spent);
         script(&authenticator, &log).await;
         log.is_calm();
     });
@@ -27,8 +35,8 @@ async fn find(
     user: ClaimedUser,
     password_algorithm: PasswordAlgorithm,
 ) -> FoundKeys {
-    let claim = Claim { user, password_algorithm, answer_integrity: IntegrityAlgorithm::Sha1 };
-    authenticator.send(FindKeys(claim)).await.expect("the authenticator is alive")
+    let asked = asking(user, password_algorithm);
+    authenticator.send(asked).await.expect("it is alive").expect("no store is down")
 }
 
 fn named(name: &str) -> ClaimedUser {
@@ -41,6 +49,16 @@ fn key(algorithm: PasswordAlgorithm, name: &str, password: &str) -> Key {
 
 const ALGORITHMS: [PasswordAlgorithm; 2] = [PasswordAlgorithm::Md5, PasswordAlgorithm::Sha256];
 
+fn asking(user: ClaimedUser, password_algorithm: PasswordAlgorithm) -> FindKeys {
+    let answer_integrity = IntegrityAlgorithm::Sha1;
+    let claim = Claim { realm: REALM.into(), user, password_algorithm, answer_integrity };
+    FindKeys { claim, client: Ipv4Addr::LOCALHOST.into(), afresh: false }
+}
+
+fn name_in(found: &FoundKeys) -> Option<&str> {
+    found.account.as_ref().map(|account| &*account.username)
+}
+
 #[test]
 fn user_is_found_by_name_and_by_hash() {
     play(credentials(), async |authenticator, _| {
@@ -49,7 +67,7 @@ fn user_is_found_by_name_and_by_hash() {
                 let hash = user_hash(name, REALM).expect("a usable name");
                 for user in [named(name), ClaimedUser::Hashed(hash)] {
                     let found = find(authenticator, user, algorithm).await;
-                    assert_eq!(Some(name), found.username.as_deref());
+                    assert_eq!(Some(name), name_in(&found));
                     assert_eq!([key(algorithm, name, password)], found.keys[..]);
                 }
             }
@@ -64,7 +82,7 @@ fn unknown_user_gets_a_key_that_nobody_has() {
             for user in [named("mallory"), named(""), ClaimedUser::Hashed([0; 32])] {
                 let found = find(authenticator, user.clone(), algorithm).await;
                 let again = find(authenticator, user, algorithm).await;
-                assert_eq!((None, 1), (found.username, found.keys.len()));
+                assert_eq!((None, 1), (name_in(&found), found.keys.len()));
                 assert_ne!(found.keys, again.keys);
             }
         }
@@ -76,7 +94,7 @@ fn names_are_not_folded() {
     play(credentials(), async |authenticator, _| {
         for name in ["Alice", "alice ", "ALICE"] {
             let found = find(authenticator, named(name), PasswordAlgorithm::Md5).await;
-            assert_eq!(None, found.username, "{name:?}");
+            assert_eq!(None, name_in(&found), "{name:?}");
         }
     });
 }
@@ -85,14 +103,14 @@ fn names_are_not_folded() {
 fn user_without_a_key_for_the_algorithm_is_not_found() {
     let keys = UserSecret::Keys { md5: Some([5; 16]), sha256: None };
     let users = vec![("carol".to_owned(), keys)];
-    let sources = CredentialSources { users, ..credentials() };
+    let sources = CredentialSources::of_realm(Realm::of_users(REALM, users));
     play(sources, async |authenticator, _| {
         let found = find(authenticator, named("carol"), PasswordAlgorithm::Md5).await;
-        assert_eq!(Some("carol"), found.username.as_deref());
+        assert_eq!(Some("carol"), name_in(&found));
         assert_eq!([5; 16], found.keys[0].as_bytes());
 
         let found = find(authenticator, named("carol"), PasswordAlgorithm::Sha256).await;
-        assert_eq!(None, found.username);
+        assert_eq!(None, name_in(&found));
     });
 }
 
@@ -100,24 +118,40 @@ fn user_without_a_key_for_the_algorithm_is_not_found() {
 fn time_limited_credential_is_good_under_each_secret_until_it_expires() {
     let secrets: [&[u8]; 2] = [b"of last month", b"of this month"];
     let rest_secrets = secrets.iter().map(|secret| secret.to_vec()).collect();
-    let sources = CredentialSources { rest_secrets, ..credentials() };
+    let [realm] = &credentials().realms[..] else { panic!("there is one realm") };
+    let sources = CredentialSources::of_realm(Realm { rest_secrets, ..realm.clone() });
     play(sources, async |authenticator, _| {
         // In the year 2100.
         let name = "4102444800:dave";
         let found = find(authenticator, named(name), PasswordAlgorithm::Sha256).await;
         let expected = secrets.map(|secret| {
-            let password = time_limited_password(secret, name).expect("a secret of any length");
-            key(PasswordAlgorithm::Sha256, name, &password)
+            [time_limited_password, time_limited_password_sha256].map(|password| {
+                let password = password(secret, name).expect("a secret of any length");
+                key(PasswordAlgorithm::Sha256, name, &password)
+            })
         });
-        assert_eq!(Some(name), found.username.as_deref());
-        assert_eq!(expected, found.keys[..]);
+        assert_eq!(Some(name), name_in(&found));
+        assert_eq!(expected.as_flattened(), &found.keys[..]);
+        let account = found.account.expect("the user is known");
+        assert_eq!(
+            ("dave", CredentialKind::TimeLimited),
+            (&*account.quota_name, account.credential)
+        );
+        assert!(account.expires.expect("it ends") > clock::now() + secs(3600));
 
+        // What has expired is known all the same: the session says what that means.
         for expired in ["1000000000:dave", "0", "1:"] {
             let found = find(authenticator, named(expired), PasswordAlgorithm::Sha256).await;
-            assert_eq!((None, 1), (found.username, found.keys.len()), "{expired:?}");
+            let account = found.account.expect("the user is known");
+            assert_eq!((4, expired), (found.keys.len(), &*account.username));
+            assert!(account.expires.expect("it ends") <= clock::now(), "{expired:?}");
+        }
+        for nobody in ["-1:dave", "18446744073709551616:dave", ":dave", "soon:dave"] {
+            let found = find(authenticator, named(nobody), PasswordAlgorithm::Sha256).await;
+            assert_eq!((None, 1), (name_in(&found), found.keys.len()), "{nobody:?}");
         }
         let found = find(authenticator, named("alice"), PasswordAlgorithm::Md5).await;
-        assert_eq!(Some("alice"), found.username.as_deref());
+        assert_eq!(Some("alice"), name_in(&found));
     });
 }
 
@@ -130,31 +164,25 @@ fn healed_authenticator_knows_everybody_again() {
         settle().await;
 
         log.expects(slog::Level::Warning, "actor panicked and is healed in place");
-        assert_eq!((before.username, before.keys), (after.username, after.keys));
+        assert_eq!((name_in(&before), &before.keys), (name_in(&after), &after.keys));
         let hash = user_hash("bob", REALM).expect("a usable name");
         let found = find(authenticator, ClaimedUser::Hashed(hash), PasswordAlgorithm::Md5).await;
-        assert_eq!(Some("bob"), found.username.as_deref());
+        assert_eq!(Some("bob"), name_in(&found));
     });
 }
 
 #[test]
 fn claims_that_wait_survive_a_panic() {
     play(credentials(), async |authenticator, log| {
-        let claim = || {
-            FindKeys(Claim {
-                user: named("alice"),
-                password_algorithm: PasswordAlgorithm::Md5,
-                answer_integrity: IntegrityAlgorithm::Sha1,
-            })
-        };
+        let claim = || asking(named("alice"), PasswordAlgorithm::Md5);
         let mut waiting = Vec::new();
         for _ in 0..3 {
             waiting.push(authenticator.send(claim()));
             authenticator.do_send(Panic);
         }
         for found in waiting {
-            let found = found.await.expect("it is answered");
-            assert_eq!(Some("alice"), found.username.as_deref());
+            let found = found.await.expect("it is answered").expect("no store is down");
+            assert_eq!(Some("alice"), name_in(&found));
         }
         crate::kit::after(secs(1)).await;
         for _ in 0..3 {

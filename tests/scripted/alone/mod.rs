@@ -2,8 +2,12 @@
 
 mod allocation;
 mod authenticator;
+mod credentials;
+mod minted;
+mod policy_keeper;
 mod port_allocator;
 mod session;
 mod session_faults;
 mod session_tcp;
 mod stage;
+mod store_actor;

@@ -5,14 +5,15 @@ use std::ops::RangeInclusive;
 
 use actix::Addr;
 use sterna_actors::port_allocator::{
-    ClaimReservation, LeasePort, NoPortsLeft, Panic, PortAllocator, PortLease, UnknownToken,
+    ClaimReservation, LeasePort, NoPortsLeft, Panic, PortAllocator, PortLease, RESERVATIONS_MAX,
+    UnknownToken,
 };
 use sterna_proto::address::{Family, RelayTransport};
 use sterna_proto::port_pool::Parity;
 use sterna_proto::stun::ReservationToken;
 
 use crate::kit::{
-    Deadline, Log, RELAY_V4, RELAY_V6, after, relayed_at, secs, settle, virtual_time,
+    Deadline, Log, RELAY_V4, RELAY_V6, account, after, relayed_at, secs, settle, virtual_time,
 };
 
 /// The actor, and the log it writes.
@@ -52,12 +53,23 @@ impl Ports {
         parity: Parity,
     ) -> Result<PortLease, NoPortsLeft> {
         let transport = RelayTransport::Udp;
-        let wanted = LeasePort { transport, family, prefer, parity, user: "alice".into() };
+        let wanted = LeasePort { transport, family, prefer, parity, user: account("alice") };
+        self.actor.send(wanted).await.expect("the allocator is alive")
+    }
+
+    async fn reserves(&self, user: &str) -> Result<PortLease, NoPortsLeft> {
+        let wanted = LeasePort {
+            transport: RelayTransport::Udp,
+            family: Family::V4,
+            prefer: RELAY_V4,
+            parity: Parity::EvenWithNext,
+            user: account(user),
+        };
         self.actor.send(wanted).await.expect("the allocator is alive")
     }
 
     async fn claims(&self, token: ReservationToken, user: &str) -> Result<PortLease, UnknownToken> {
-        let claim = ClaimReservation { token, user: user.into() };
+        let claim = ClaimReservation { token, user: account(user) };
         self.actor.send(claim).await.expect("the allocator is alive")
     }
 
@@ -175,7 +187,7 @@ fn reservation_lasts_thirty_seconds() {
         let token = pair.reservation().expect("the next port is reserved");
         after(secs(10)).await;
         let second = Deadline::after(secs(30));
-        let other = ports.leases_with(Parity::EvenWithNext).await.expect("a pair is free");
+        let other = ports.reserves("bob").await.expect("a pair is free");
         let other_token = other.reservation().expect("the next port is reserved");
 
         first.just_before().await;
@@ -187,11 +199,49 @@ fn reservation_lasts_thirty_seconds() {
 
         second.just_before().await;
         drop(lease);
-        let claimed = ports.claims(other_token, "alice").await.expect("it is still reserved");
+        let claimed = ports.claims(other_token, "bob").await.expect("it is still reserved");
         second.just_after().await;
         assert_eq!(claimed.address().0.port() % 2, 1);
         assert!(ports.leases().await.is_ok());
         assert!(ports.leases().await.is_ok());
+    });
+}
+
+#[test]
+fn user_holds_one_reservation_at_a_time() {
+    play(50_000..=50_099, async |ports| {
+        let mut tokens = Vec::new();
+        for spelled in ["alice", "\"alice\"", "alice\0", "alice"].into_iter().cycle().take(60) {
+            let pair = ports.reserves(spelled).await.expect("what she had reserved is free again");
+            tokens.push((spelled, pair.reservation().expect("the next port is reserved")));
+        }
+        settle().await;
+
+        let mut free = Vec::new();
+        while let Ok(lease) = ports.leases().await {
+            free.push(lease);
+        }
+        assert_eq!(99, free.len());
+        let (last, earlier) = tokens.split_last().expect("there are sixty");
+        for (spelled, token) in earlier {
+            assert_eq!(Some(UnknownToken), ports.claims(*token, spelled).await.err());
+        }
+        assert!(ports.claims(last.1, last.0).await.is_ok());
+    });
+}
+
+#[test]
+fn reservations_of_all_users_are_bounded() {
+    play(50_000..=59_999, async |ports| {
+        for user in 0..RESERVATIONS_MAX {
+            assert!(ports.reserves(&format!("user{user}")).await.is_ok(), "{user}");
+        }
+
+        assert_eq!(Some(NoPortsLeft), ports.reserves("alice").await.err());
+        assert!(ports.leases_with(Parity::Even).await.is_ok(), "who reserves nothing has a port");
+        let token = ports.reserves("user7").await.expect("it exchanges what it has").reservation();
+        assert!(ports.claims(token.expect("the next port is reserved"), "user7").await.is_ok());
+        assert!(ports.reserves("alice").await.is_ok());
     });
 }
 
@@ -309,7 +359,7 @@ fn lease_may_outlive_its_allocator() {
             family: Family::V4,
             prefer: RELAY_V4,
             parity: Parity::Any,
-            user: "alice".into(),
+            user: account("alice"),
         };
         let lease = actor.send(wanted).await.expect("it is alive").expect("a port is free");
         for _ in 0..6 {

@@ -10,6 +10,7 @@ use sterna_proto::drops::DropReason;
 use sterna_proto::guard::ClaimedUser;
 use sterna_proto::peer_rules::Denied;
 use sterna_proto::port_pool::Parity;
+use sterna_proto::session::LoginFailureReason;
 use sterna_proto::stun::{
     AttributeType, EvenPort, Lifetime, Method, RequestedAddressFamily, RequestedTransport,
     ReservationToken, XorPeerAddress,
@@ -37,13 +38,13 @@ fn allocate_asks_for_keys_then_a_port_then_the_start() {
         stage.gets(&stage.client.allocate_request());
 
         let asked = stage.find_keys.hears().await;
-        assert_eq!(ClaimedUser::Named("alice".to_owned()), asked.message.0.user);
+        assert_eq!(ClaimedUser::Named("alice".to_owned()), asked.message.claim.user);
         stage.lease_port.hears_nothing().await;
-        asked.answers(keys_of(&stage.client.user)).await;
+        asked.answers(Ok(keys_of(&stage.client.user))).await;
 
         let asked = stage.lease_port.hears().await;
         assert_eq!((Family::V4, RELAY_V4), (asked.message.family, asked.message.prefer));
-        assert_eq!((Parity::Any, "alice"), (asked.message.parity, &*asked.message.user));
+        assert_eq!((Parity::Any, "alice"), (asked.message.parity, &*asked.message.user.username));
         stage.starts.hears_nothing().await;
         let (mut lease_ended, lease) = lease(50_000);
         asked.answers(Ok(lease)).await;
@@ -51,7 +52,10 @@ fn allocate_asks_for_keys_then_a_port_then_the_start() {
         let asked = stage.starts.hears().await;
         assert!(stage.network.is_open(relayed_at(50_000)));
         let seed = &asked.message.seed;
-        assert_eq!(("alice", "north.gov"), (&*seed.owner.username, &*seed.realm));
+        assert_eq!(
+            ("alice", "north.gov"),
+            (&*seed.owner.account.username, &*seed.owner.account.realm)
+        );
         assert_eq!((1, 1), (seed.sockets.len(), seed.leases.len()));
         stage.client.hears_nothing();
         // The answer in the seed, for later sessions, is the one that the client gets.
@@ -90,8 +94,9 @@ fn keys_are_asked_for_again_when_the_known_one_does_not_fit() {
         stage.gets(&other.refresh_request(600));
 
         let asked = stage.find_keys.hears().await;
-        asked.answers(keys_of(&stage.client.user)).await;
+        asked.answers(Ok(keys_of(&stage.client.user))).await;
         let _ = other.hears_answer().refused(401);
+        stage.hears_of_failure(LoginFailureReason::WrongCredentials).await;
     });
 }
 
@@ -133,7 +138,7 @@ fn reservation_is_claimed_for_its_user() {
         stage.proves().await;
 
         let asked = stage.claims.hears().await;
-        assert_eq!((token, "alice"), (asked.message.token, &*asked.message.user));
+        assert_eq!((token, "alice"), (asked.message.token, &*asked.message.user.username));
         asked.answers(Err(sterna_actors::port_allocator::UnknownToken)).await;
         let _ = stage.hears_answer().refused(508);
     });
@@ -222,10 +227,11 @@ fn each_answer_of_the_allocation_has_its_code() {
             allocation.refresh.hears().await.answers(Err(error)).await;
             let _ = stage.hears_answer().refused(code);
         }
+        let rule = Denied::BuiltIn("loopback");
         for (error, code) in [
             (CreatePermissionError::NoAllocation, 437),
             (CreatePermissionError::PeerFamily, 443),
-            (CreatePermissionError::Forbidden(Denied::BuiltIn("loopback")), 403),
+            (CreatePermissionError::Forbidden { peer: RELAY_V4, rule }, 403),
             (CreatePermissionError::Full, 508),
         ] {
             stage.gets(&permit_request(stage));
@@ -237,7 +243,7 @@ fn each_answer_of_the_allocation_has_its_code() {
             (ChannelBindError::NumberInUse, 400),
             (ChannelBindError::PeerInUse, 400),
             (ChannelBindError::PeerFamily, 443),
-            (ChannelBindError::Forbidden(Denied::BuiltIn("loopback")), 403),
+            (ChannelBindError::Forbidden(rule), 403),
             (ChannelBindError::ChannelsFull, 508),
             (ChannelBindError::PermissionsFull, 508),
         ] {
@@ -263,6 +269,7 @@ fn deleted_allocation_is_forgotten_before_the_listener_says_so() {
         assert_eq!(0, stage.hears_answer().granted().lifetime());
 
         // The word of the first one's end comes while the second is in the making.
+        stage.proves().await;
         let asked = stage.lease_port.hears().await;
         stage.session.do_send(AllocationEnded);
         let (_second_ended, lease) = lease(50_002);
@@ -358,7 +365,7 @@ fn restarted_session_serves_once_it_knows_whose_it_is() {
         assert_eq!(ANSWER, heard.bytes);
         let _ = stage.hears_answer().granted();
         stage.gets(&stage.client.allocate_request());
-        settle().await;
+        stage.proves().await;
         let _ = stage.hears_answer().refused(437);
     });
 }

@@ -5,7 +5,7 @@ use sterna_actors::port_allocator::NoPortsLeft;
 use sterna_actors::session;
 use sterna_actors::supervision::Ended;
 use sterna_proto::allocation::Refreshed;
-use sterna_proto::session::FoundKeys;
+use sterna_proto::session::{FoundKeys, LoginFailureReason, Otherwise, StoresDown};
 
 use super::stage::{keys_of, lease, play_allocation, stage};
 use crate::kit::{User, relayed_at, secs, settle};
@@ -22,7 +22,7 @@ fn panic_before_the_keys_are_found_asks_for_nothing_more() {
         stage.session.do_send(session::Panic);
         assert_eq!(panicked(), stage.ended().await);
 
-        asked.answers(keys_of(&stage.client.user)).await;
+        asked.answers(Ok(keys_of(&stage.client.user))).await;
         stage.lease_port.hears_nothing().await;
     });
 }
@@ -110,6 +110,7 @@ fn death_of_the_port_allocator_is_a_server_error() {
 
         // The session goes on; the next one may be luckier.
         stage.gets(&stage.client.allocate_request());
+        stage.proves().await;
         let asked = stage.lease_port.hears().await;
         asked.answers(Err(NoPortsLeft)).await;
         let _ = stage.hears_answer().refused(508);
@@ -123,8 +124,39 @@ fn death_of_the_authenticator_lets_nobody_in() {
         drop(stage.find_keys.hears().await);
         settle().await;
 
-        let _ = stage.hears_answer().refused(401);
+        let _ = stage.client.hears_unsigned_answer().refused(500);
         assert_eq!(Some(Ended::Finished), stage.ended().await);
+    });
+}
+
+#[test]
+fn stores_that_are_down_let_nobody_in_and_the_next_try_may_succeed() {
+    stage(async |stage| {
+        let request = stage.client.allocate_request();
+        stage.gets(&request);
+        stage.find_keys.hears().await.answers(Err(StoresDown)).await;
+
+        let _ = stage.client.hears_unsigned_answer().refused(500);
+        // Anybody can ask, so that there is no line of the log for it.
+        assert_eq!(0, stage.log.takes("refused").len());
+        // It is no failed login, and the client is a stranger again.
+        assert_eq!(Some(Ended::Finished), stage.ended().await);
+    });
+    stage(async |stage| {
+        let (_allocation, _lease_ended) = stage.allocates().await;
+        stage.is_told_proved().await;
+        let mut other = stage.client.clone();
+        other.user = User::new("alice", "changed meanwhile");
+        let request = other.refresh_request(600);
+        stage.gets(&request);
+        stage.find_keys.hears().await.answers(Err(StoresDown)).await;
+        let _ = other.hears_unsigned_answer().refused(500);
+
+        // The retransmission is another try.
+        stage.gets(&request);
+        stage.find_keys.hears().await.answers(Ok(keys_of(&stage.client.user))).await;
+        let _ = other.hears_answer().refused(401);
+        stage.hears_of_failure(LoginFailureReason::WrongCredentials).await;
     });
 }
 
@@ -134,11 +166,16 @@ fn unknown_user_ends_the_session() {
         stage.gets(&stage.client.allocate_request());
         // The decoy fits as little as any other key; even the right one would not help nobody.
         let key = stage.client.user.key.clone();
-        let nobody = FoundKeys { username: None, keys: [key].into_iter().collect() };
-        stage.find_keys.hears().await.answers(nobody).await;
+        let nobody = FoundKeys {
+            account: None,
+            keys: [key].into_iter().collect(),
+            otherwise: Otherwise::Refuse,
+        };
+        stage.find_keys.hears().await.answers(Ok(nobody)).await;
 
         let _ = stage.hears_answer().refused(401);
         assert_eq!(Some(Ended::Finished), stage.ended().await);
+        stage.hears_of_failure(LoginFailureReason::WrongCredentials).await;
     });
 }
 
@@ -148,7 +185,7 @@ fn one_of_several_keys_is_enough() {
         stage.gets(&stage.client.refresh_request(600));
         let mut found = keys_of(&User::new("alice", "of last week"));
         found.keys.push(stage.client.user.key.clone());
-        stage.find_keys.hears().await.answers(found).await;
+        stage.find_keys.hears().await.answers(Ok(found)).await;
 
         let _ = stage.hears_answer().refused(437);
     });

@@ -12,20 +12,37 @@ use sterna_actors::allocation::{
 use sterna_actors::authenticator::FindKeys;
 use sterna_actors::clock;
 use sterna_actors::connection_broker::{FindConnection, NameConnection};
-use sterna_actors::listener::{SessionDropped, StartAllocation};
+use sterna_actors::listener::{
+    EndClient, LoginFailed, LoginProved, SessionDropped, StartAllocation,
+};
 use sterna_actors::port_allocator::{ClaimReservation, LeaseEnded, LeasePort, PortLease};
+use sterna_actors::quota_keeper::QuotaKeeper;
 use sterna_actors::session::{
     AllocationHandle, ClientRequest, SessionActor, SessionId, SessionNeighbours,
 };
 use sterna_actors::supervision::{self, Ended};
-use sterna_proto::address::{FiveTuple, RelayedAddr, TransportProtocol};
+use sterna_proto::address::{FiveTuple, RelayedAddr, ServerReflexive, TransportProtocol};
 use sterna_proto::credentials::PasswordAlgorithm;
-use sterna_proto::session::{Answered, FoundKeys, Owner};
+use sterna_proto::guard::{Challenge, Guard};
+use sterna_proto::session::{Answered, FoundKeys, LoginFailureReason, Otherwise, Owner};
+use sterna_proto::stun::{Class, Message, MessageWriter, Method, Nonce, TransactionId};
 
 use crate::kit::{
-    Answer, Asked, Client, Ear, Log, Network, Setup, User, neighbour, server_address, settle,
-    virtual_time,
+    Answer, Asked, Client, Ear, Log, Network, Setup, User, account, neighbour, server_address,
+    settle, virtual_time,
 };
+
+/// The nonce of a challenge to `client`.
+fn nonce_from(guard: &Guard, client: ServerReflexive) -> String {
+    let (mut asked, mut challenge) = (Vec::new(), Vec::new());
+    let id = TransactionId::from_bytes([9; 12]);
+    MessageWriter::new(&mut asked, Class::Request, Method::ALLOCATE, id);
+    let asked = Message::parse(&asked).expect("well-formed");
+    let reason = Challenge::Unauthenticated;
+    guard.write_challenge(reason, &asked, client, clock::now(), &mut challenge);
+    let challenge = Message::parse(&challenge).expect("well-formed");
+    challenge.read::<Nonce<'_>>().expect("readable").expect("present").0.to_owned()
+}
 
 /// The session, its client, and the ears of everybody it talks to.
 pub(crate) struct Stage {
@@ -38,6 +55,9 @@ pub(crate) struct Stage {
     pub(crate) finds: Ear<FindConnection>,
     pub(crate) starts: Ear<StartAllocation>,
     pub(crate) dropped: Ear<SessionDropped>,
+    pub(crate) end: Ear<EndClient>,
+    pub(crate) login_failed: Ear<LoginFailed>,
+    pub(crate) login_proved: Ear<LoginProved>,
     pub(crate) network: Network,
     pub(crate) log: Log,
     ended: Rc<RefCell<Option<Ended>>>,
@@ -97,19 +117,30 @@ impl Stage {
         let (finds, to_find) = neighbour();
         let (starts, to_start) = neighbour();
         let (dropped, to_dropped) = neighbour();
+        let (end, to_end) = neighbour();
+        let spent = |what| panic!("{what}");
+        let quotas = QuotaKeeper::start(setup.quotas.clone(), log.logger(), spent);
+        let (login_failed, to_login_failed) = neighbour();
+        let (login_proved, to_login_proved) = neighbour();
         let neighbours = Arc::new(SessionNeighbours {
             find_keys: to_find_keys,
+            lease_quota: quotas.recipient(),
+            end_client: to_end,
             lease_port: to_lease_port,
             claim_reservation: to_claim,
             name_connection: to_name,
             find_connection: to_find,
             start_allocation: to_start,
             dropped: to_dropped,
+            login_failed: to_login_failed,
+            login_proved: to_login_proved,
             relay_sockets: Arc::new(network.clone()),
             session_terms: Arc::new(setup.session_terms(clock::now())),
             allocation_terms: Arc::new(setup.allocation_terms()),
         });
         let address = SocketAddr::from(([198, 51, 100, 1], 40_001));
+        let guard = setup.session_terms(clock::now()).guard;
+        let nonce = nonce_from(&guard, ServerReflexive(address));
         let five_tuple = FiveTuple {
             client: address,
             server: server_address(0),
@@ -120,7 +151,7 @@ impl Stage {
             address,
             server: server_address(0),
             user: User::named("alice"),
-            nonce: setup.nonces(clock::now()).mint(address, clock::now()).as_str().to_owned(),
+            nonce,
         };
         let id = SessionId::new(0, 1);
         let transport = network.transport(five_tuple);
@@ -139,10 +170,25 @@ impl Stage {
             finds,
             starts,
             dropped,
+            end,
+            login_failed,
+            login_proved,
             network,
             log,
             ended,
         }
+    }
+
+    /// The listener is told of a failed login of the client.
+    pub(crate) async fn hears_of_failure(&mut self, reason: LoginFailureReason) {
+        let LoginFailed { client, failure, .. } = self.login_failed.hears().await.message;
+        assert_eq!((self.client.address, reason), (client, failure.reason));
+    }
+
+    /// The client has proved itself, which the listener is told once.
+    pub(crate) async fn is_told_proved(&mut self) {
+        assert_eq!(SessionId::new(0, 1), self.login_proved.hears().await.message.0);
+        self.login_proved.hears_nothing().await;
     }
 
     /// Nobody was asked, and nobody told, what the script did not mention.
@@ -154,6 +200,8 @@ impl Stage {
         self.finds.hears_nothing().await;
         self.starts.hears_nothing().await;
         self.dropped.hears_nothing().await;
+        self.end.hears_nothing().await;
+        self.login_failed.hears_nothing().await;
         self.network.is_silent();
         self.log.is_calm();
     }
@@ -171,7 +219,7 @@ impl Stage {
 
     /// The client proves who it is: the next question is for its key.
     pub(crate) async fn proves(&mut self) {
-        self.find_keys.hears().await.answers(keys_of(&self.client.user)).await;
+        self.find_keys.hears().await.answers(Ok(keys_of(&self.client.user))).await;
     }
 
     /// Takes the client's session as far as the question for a port.
@@ -207,7 +255,11 @@ pub(crate) fn lease(port: u16) -> (Ear<LeaseEnded>, PortLease) {
 }
 
 pub(crate) fn keys_of(user: &User) -> FoundKeys {
-    FoundKeys { username: Some(user.name.into()), keys: [user.key.clone()].into_iter().collect() }
+    FoundKeys {
+        account: Some(account(user.name)),
+        keys: [user.key.clone()].into_iter().collect(),
+        otherwise: Otherwise::Refuse,
+    }
 }
 
 /// What an allocation of the user tells a session that takes up its conversation.
@@ -215,7 +267,7 @@ pub(crate) fn attachment(user: &User, request: &[u8], reply: &'static [u8]) -> A
     let message = sterna_proto::stun::Message::parse(request).expect("a whole request");
     Attachment {
         owner: Owner {
-            username: user.name.into(),
+            account: account(user.name),
             key: user.key.clone(),
             password_algorithm: PasswordAlgorithm::Md5,
         },

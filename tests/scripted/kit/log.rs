@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use slog::{Drain, KV, Key, Level, Logger, Never, OwnedKVList, Record, Serializer, o};
@@ -36,6 +37,15 @@ impl Log {
             lines.iter().position(|line| line.level == level && line.message.contains(text));
         let place = place.unwrap_or_else(|| panic!("no {level} says {text:?}: {lines:#?}"));
         lines.remove(place)
+    }
+
+    /// Somebody at this address has failed to log in, which is told in the words that others read.
+    pub(crate) fn expects_failed_login(&self, user: &str, client: SocketAddr, reason: &str) {
+        let realm = super::REALM;
+        let text = format!(
+            "auth failed: realm=<{realm}> username=<{user}> client=<{client}> reason=<{reason}>"
+        );
+        self.expects(Level::Warning, &text);
     }
 
     /// Takes out the messages with this text in them, in their order.

@@ -1,6 +1,7 @@
 //! A whole server over a played network: real actors of every kind, wired as the daemon wires them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -9,35 +10,43 @@ use std::time::{Duration, Instant};
 
 use actix::{Addr, Recipient};
 use sterna_actors::allocation::{self, AllocationActor, AllocationCounters, ReadAllocation};
-use sterna_actors::authenticator::{self, Authenticator, CredentialSources};
+use sterna_actors::authenticator::{
+    self, AskStores, Authenticator, CredentialSources, FindKeys, StoreTraits,
+};
 use sterna_actors::clock;
-use sterna_actors::config::{Listen, UserSecret};
+use sterna_actors::config::Listen;
 use sterna_actors::connection_broker::{self, ConnectionBroker};
 use sterna_actors::listener::{
     self, ClientActors, FindClient, ListenerActor, ListenerCounters, ListenerSeed, ReadListener,
     Shutdown,
 };
+use sterna_actors::policy::{CacheTerms, Realm, UserSecret};
 use sterna_actors::port_allocator::{self, LeasePort, PortAllocator};
+use sterna_actors::quota_keeper::{self, LeaseQuota, ListSessions, QuotaKeeper};
 use sterna_actors::session::{self, SessionActor, SessionNeighbours};
 use sterna_actors::socket::ReceiveBatch;
+use sterna_actors::store_actor::{Introduce, SetStores, StoreActor, StoreNeighbours};
 use sterna_actors::supervision::Spent;
+use sterna_proto::account::ExpiryPolicy;
 use sterna_proto::address::{Family, RelayTransport, TransportProtocol};
 use sterna_proto::allocation::{Lifetimes, Terms};
 use sterna_proto::credentials::PasswordAlgorithm;
 use sterna_proto::drops::DropReason;
-use sterna_proto::guard::Guard;
+use sterna_proto::failed_logins::FailedLogins;
+use sterna_proto::guard::{Guard, GuardedRealm};
 use sterna_proto::limiter::SourceLimiter;
-use sterna_proto::nonce::{NonceMinter, SecurityFeatures};
-use sterna_proto::peer_rules::{External, PeerRules, RelayAddresses};
+use sterna_proto::nonce::NonceMinter;
+use sterna_proto::peer_rules::{External, PeerLists, PeerRules, RelayAddresses};
 use sterna_proto::port_pool::Parity;
+use sterna_proto::quotas::QuotaTerms;
 use sterna_proto::request::{ChannelNumbers, Offer};
 use sterna_proto::session::SessionTerms;
 use tokio::sync::oneshot;
 
 use super::client::Call;
 use super::{
-    Client, Log, Network, PASSWORDS, Peer, REALM, RELAY_V4, RELAY_V6, User, secs, settle,
-    virtual_time,
+    Client, Log, Network, PASSWORDS, Peer, PlayedStore, REALM, RELAY_V4, RELAY_V6, User, account,
+    neighbour, secs, settle, virtual_time,
 };
 
 /// What a script's server is like.
@@ -49,8 +58,17 @@ pub(crate) struct Setup {
     pub(crate) nonce_lifetime: Duration,
     pub(crate) sessions_max: usize,
     pub(crate) answers_per_second: u32,
+    pub(crate) failed_logins_per_minute: u32,
+    pub(crate) expiry: ExpiryPolicy,
+    /// Who finds keys; the real Authenticator if nobody else does.
+    pub(crate) find_keys: Option<Recipient<FindKeys>>,
     /// Who leases ports; the real PortAllocator if nobody else does.
     pub(crate) lease_port: Option<Recipient<LeasePort>>,
+    /// Who knows users that the server does not.
+    pub(crate) stores: Vec<PlayedStore>,
+    pub(crate) quotas: QuotaTerms,
+    /// Who leases places; the real QuotaKeeper if nobody else does.
+    pub(crate) lease_quota: Option<Recipient<LeaseQuota>>,
 }
 
 impl Default for Setup {
@@ -63,7 +81,13 @@ impl Default for Setup {
             nonce_lifetime: secs(600),
             sessions_max: 100,
             answers_per_second: 0,
+            failed_logins_per_minute: 0,
+            expiry: ExpiryPolicy::default(),
+            find_keys: None,
             lease_port: None,
+            stores: Vec::new(),
+            quotas: QuotaTerms::default(),
+            lease_quota: None,
         }
     }
 }
@@ -80,10 +104,15 @@ impl Setup {
     }
 
     pub(crate) fn session_terms(&self, epoch: Instant) -> SessionTerms {
-        let algorithms = vec![PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
+        let realm = GuardedRealm {
+            name: REALM.into(),
+            origins: Vec::new(),
+            algorithms: vec![PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5],
+            username_anonymity: true,
+        };
         let has = |is_v4| self.relays.iter().any(|ip| ip.is_ipv4() == is_v4);
         SessionTerms {
-            guard: Guard::new(REALM.to_owned(), self.nonces(epoch), algorithms),
+            guard: Guard::new(vec![realm], 0, None, self.nonces(epoch)),
             offer: Offer {
                 v4: has(true),
                 v6: has(false),
@@ -92,12 +121,12 @@ impl Setup {
                 channel_numbers: ChannelNumbers::Rfc8656,
             },
             software: None,
+            expiry: self.expiry,
         }
     }
 
     pub(crate) fn nonces(&self, epoch: Instant) -> NonceMinter {
-        let features = SecurityFeatures { password_algorithms: true, username_anonymity: true };
-        NonceMinter::new([7; 32], features, self.nonce_lifetime, epoch)
+        NonceMinter::new([7; 32], self.nonce_lifetime, epoch)
     }
 
     pub(crate) fn allocation_terms(&self) -> Terms {
@@ -108,7 +137,8 @@ impl Setup {
             permissions_max: 16,
             channels_max: 16,
             connections_max: 4,
-            rules: PeerRules::new(Vec::new(), Vec::new(), listening, relay, External::default()),
+            realm_peers: HashMap::new(),
+            rules: PeerRules::new(PeerLists::default(), listening, relay, External::default()),
         }
     }
 }
@@ -121,16 +151,42 @@ pub(crate) fn script(play: impl AsyncFnOnce(&World)) {
 /// The users of [`PASSWORDS`].
 pub(crate) fn credentials() -> CredentialSources {
     let secret = |password: &str| UserSecret::Password(password.to_owned());
+    let users = PASSWORDS.iter().map(|(name, word)| ((*name).to_owned(), secret(word)));
     CredentialSources {
-        realm: REALM.to_owned(),
-        users: PASSWORDS.iter().map(|(name, word)| ((*name).to_owned(), secret(word))).collect(),
-        rest_secrets: Vec::new(),
+        cache: CacheTerms { entries: 100, lifetime: secs(60) },
+        ..CredentialSources::of_realm(Realm::of_users(REALM, users.collect()))
     }
 }
 
 /// Where the `index`th listener listens.
 pub(crate) fn server_address(index: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 3478 + u16::from(index)))
+}
+
+/// An Authenticator, and the StoreActor behind it.
+fn start_authenticator<S: FnOnce(Spent) + 'static>(
+    setup: &Setup,
+    quotas: &Addr<QuotaKeeper>,
+    log: &Log,
+    tell_spent: impl Fn() -> S,
+) -> Addr<Authenticator> {
+    let stores: Vec<_> = setup.stores.iter().map(PlayedStore::as_store).collect();
+    let traits = StoreTraits::of(&stores);
+    let sources = Arc::new(CredentialSources { stores: traits, ..credentials() });
+    let store_actor = StoreActor::start(log.logger(), tell_spent());
+    store_actor.do_send(SetStores { stores, sources: sources.clone() });
+    let ask = AskStores::of(&store_actor);
+    let authenticator = Authenticator::start(sources, ask, log.logger(), tell_spent());
+    if !setup.stores.is_empty() {
+        let (_, nobody) = neighbour();
+        store_actor.do_send(Introduce(StoreNeighbours {
+            list_owners: quotas.clone().recipient(),
+            revoke: quotas.clone().recipient(),
+            authenticators: vec![authenticator.clone().recipient()],
+            realms: nobody,
+        }));
+    }
+    authenticator
 }
 
 /// A running server and the network around it.
@@ -141,6 +197,7 @@ pub(crate) struct World {
     pub(crate) ports: Addr<PortAllocator>,
     pub(crate) authenticator: Addr<Authenticator>,
     pub(crate) connections: Addr<ConnectionBroker>,
+    pub(crate) quotas: Addr<QuotaKeeper>,
     spent: Rc<RefCell<Vec<Spent>>>,
     clients: Cell<u16>,
 }
@@ -160,8 +217,9 @@ impl World {
             log.logger(),
             tell_spent(),
         );
-        let authenticator = Authenticator::start(credentials(), log.logger(), tell_spent());
         let connections = ConnectionBroker::start(log.logger(), tell_spent());
+        let quotas = QuotaKeeper::start(setup.quotas.clone(), log.logger(), tell_spent());
+        let authenticator = start_authenticator(&setup, &quotas, &log, tell_spent);
         let session_terms = Arc::new(setup.session_terms(clock::now()));
         let allocation_terms = Arc::new(setup.allocation_terms());
         let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
@@ -172,10 +230,23 @@ impl World {
                 socket: network.listen(server_address(number)),
                 scratch: scratch.clone(),
                 limiter: SourceLimiter::new(setup.answers_per_second, [1, 2, 3, 4], clock::now()),
+                failed_logins: FailedLogins::new(
+                    setup.failed_logins_per_minute,
+                    [1, 2, 3, 4],
+                    clock::now(),
+                ),
                 sessions_max: setup.sessions_max,
             };
             let neighbours = |listener: &Addr<ListenerActor>| SessionNeighbours {
-                find_keys: authenticator.clone().recipient(),
+                find_keys: match &setup.find_keys {
+                    Some(played) => played.clone(),
+                    None => authenticator.clone().recipient(),
+                },
+                lease_quota: match &setup.lease_quota {
+                    Some(played) => played.clone(),
+                    None => quotas.clone().recipient(),
+                },
+                end_client: listener.clone().recipient(),
                 lease_port: match &setup.lease_port {
                     Some(played) => played.clone(),
                     None => ports.clone().recipient(),
@@ -185,15 +256,22 @@ impl World {
                 find_connection: connections.clone().recipient(),
                 start_allocation: listener.clone().recipient(),
                 dropped: listener.clone().recipient(),
+                login_failed: listener.clone().recipient(),
+                login_proved: listener.clone().recipient(),
                 relay_sockets: Arc::new(network.clone()),
                 session_terms: session_terms.clone(),
                 allocation_terms: allocation_terms.clone(),
             };
             ListenerActor::start(seed, neighbours, log.logger(), tell_spent())
         };
-        let listeners = (0..setup.listeners).map(start).collect();
+        let listeners: Vec<Addr<ListenerActor>> = (0..setup.listeners).map(start).collect();
+        for this in &listeners {
+            let others = listeners.iter().filter(|other| *other != this);
+            let others = others.map(|other| other.clone().recipient()).collect();
+            this.do_send(listener::Introduce(others));
+        }
         let clients = Cell::new(0);
-        World { network, log, listeners, ports, authenticator, connections, spent, clients }
+        World { network, log, listeners, ports, authenticator, connections, quotas, spent, clients }
     }
 
     /// Everything has been heard, and nobody has complained.
@@ -309,6 +387,21 @@ impl World {
         panic!("the client has no session")
     }
 
+    /// The terms of all listeners are replaced.
+    pub(crate) async fn lives_by(&self, session: SessionTerms, allocation: Terms) {
+        let (session, allocation) = (Arc::new(session), Arc::new(allocation));
+        for listener in &self.listeners {
+            let (session, allocation) = (session.clone(), allocation.clone());
+            listener.do_send(listener::SetTerms { session, allocation });
+        }
+        settle().await;
+    }
+
+    /// How many places are taken, by allocations and by those who make one.
+    pub(crate) async fn places(&self) -> usize {
+        self.quotas.send(ListSessions).await.expect("it is alive").len()
+    }
+
     /// How many ports can be leased on the relay addresses of IPv4.
     pub(crate) async fn free_ports(&self) -> usize {
         let lease = LeasePort {
@@ -316,7 +409,7 @@ impl World {
             family: Family::V4,
             prefer: RELAY_V4,
             parity: Parity::Any,
-            user: "nobody".into(),
+            user: account("nobody"),
         };
         let mut leases = Vec::new();
         while let Ok(lease) = self.ports.send(lease.clone()).await.expect("it is alive") {
@@ -377,6 +470,11 @@ impl World {
     pub(crate) async fn panic_in_connection_broker(&self) {
         self.connections.do_send(connection_broker::Panic);
         self.is_healed("ConnectionBroker").await;
+    }
+
+    pub(crate) async fn panic_in_quota_keeper(&self) {
+        self.quotas.do_send(quota_keeper::Panic);
+        self.is_healed("QuotaKeeper").await;
     }
 
     pub(crate) async fn panic_in_authenticator(&self) {

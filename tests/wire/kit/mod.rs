@@ -31,7 +31,7 @@ pub(crate) use peer::{Arrived, Peer, set_headers};
 pub(crate) use ports::{closed, leave_ports, own_host};
 pub(crate) use random::Random;
 pub(crate) use seal::seal;
-pub(crate) use server::{Serving, config, inject, serve, tcp, udp};
+pub(crate) use server::{Serving, ask, config, inject, serve, set_users, tcp, udp, wait_until};
 pub(crate) use sniffer::Sniffer;
 pub(crate) use stream::Stream;
 pub(crate) use tcp_call::{

@@ -8,17 +8,22 @@ use std::time::Duration;
 use actix::dev::{MessageResponse, ToEnvelope};
 use actix::{Actor, Addr, Context, Handler, MailboxError, Message};
 use sterna_actors::allocation::{AllocationCounters, ReadAllocation};
-use sterna_actors::config::{Limits, Listen, PeerLists, RelayConfig, UserSecret};
+use sterna_actors::config::{Limits, Listen, RelayConfig};
 use sterna_actors::connection_broker::ConnectionBroker;
 use sterna_actors::counters::DropCounters;
 use sterna_actors::listener::{
     ClientActors, FindClient, ListenerActor, ListenerCounters, ReadListener,
 };
+use sterna_actors::policy::{CacheTerms, ExpiryPolicy, Policy, Realm, UserSecret};
+use sterna_actors::policy_keeper::PolicyKeeper;
 use sterna_actors::port_allocator::PortAllocator;
+use sterna_actors::quota_keeper::QuotaKeeper;
 use sterna_actors::{Server, ServerConfig};
 use sterna_proto::address::TransportProtocol;
 use sterna_proto::allocation::Lifetimes;
 use sterna_proto::drops::DropReason;
+use sterna_proto::peer_rules::PeerLists;
+use sterna_proto::quotas::QuotaLimits;
 use tokio::sync::oneshot;
 
 use super::{Lines, PATIENCE, REALM, V4, V6, at, own_host};
@@ -38,7 +43,6 @@ pub(crate) fn config() -> ServerConfig {
     let user =
         |name: &str, password: &str| (name.to_owned(), UserSecret::Password(password.to_owned()));
     ServerConfig {
-        realm: REALM.to_owned(),
         listen: vec![udp(at(V4, 0)), udp(at(V6, 0))],
         tls: None,
         workers: 1,
@@ -51,21 +55,16 @@ pub(crate) fn config() -> ServerConfig {
             tcp: true,
             device: None,
         },
-        users: vec![user("alice", "sesame"), user("bob", "tern")],
-        rest_secrets: Vec::new(),
         lifetimes: Lifetimes::default(),
         nonce_lifetime: Duration::from_secs(600),
         reservation: Duration::from_secs(30),
-        peers: PeerLists {
-            allow: ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("a network")).to_vec(),
-            deny: Vec::new(),
-        },
         limits: Limits {
             sessions_per_listener: 1000,
             permissions_per_allocation: 1024,
             channels_per_allocation: 1024,
             connections_per_allocation: 64,
             unauthenticated_answers_per_second: 0,
+            failed_logins_per_minute: 0,
             connections_per_listener: 65_536,
             unproved_connections_per_listener: 4096,
             unproved_connections_per_source: 64,
@@ -73,15 +72,39 @@ pub(crate) fn config() -> ServerConfig {
             stream_buffer: 256 * 1024,
         },
         rfc5766_channel_numbers: false,
+        policy: Policy {
+            realms: vec![Realm::of_users(
+                REALM,
+                vec![user("alice", "sesame"), user("bob", "tern")],
+            )],
+            stores: Vec::new(),
+            cache: CacheTerms { entries: 1000, lifetime: Duration::from_secs(60) },
+            expiry: ExpiryPolicy::default(),
+            oauth: None,
+            peers: PeerLists {
+                allow: ["127.0.0.0/8", "::1/128"]
+                    .map(|net| net.parse().expect("a network"))
+                    .to_vec(),
+                deny: Vec::new(),
+            },
+            quotas: QuotaLimits::default(),
+        },
     }
+}
+
+/// Lets these users in, in place of those there were.
+pub(crate) fn set_users(config: &mut ServerConfig, users: Vec<(String, UserSecret)>) {
+    config.policy.realms = vec![Realm::of_users(REALM, users)];
 }
 
 /// A running server.
 pub(crate) struct Serving {
-    addresses: Vec<Listen>,
+    pub(crate) addresses: Vec<Listen>,
+    pub(crate) policy: Addr<PolicyKeeper>,
     pub(crate) listeners: Vec<Addr<ListenerActor>>,
     pub(crate) ports: Addr<PortAllocator>,
     pub(crate) connections: Addr<ConnectionBroker>,
+    pub(crate) quotas: Addr<QuotaKeeper>,
     pub(crate) log: Lines,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -101,6 +124,8 @@ pub(crate) fn serve(config: ServerConfig) -> Serving {
                 server.listeners().to_vec(),
                 server.port_allocator().clone(),
                 server.connection_broker().clone(),
+                server.policy_keeper().clone(),
+                server.quota_keeper().clone(),
             );
             ready.send((addresses, actors)).expect("the test waits for it");
             // An error says that the test is gone, which is a reason to stop as well.
@@ -110,9 +135,10 @@ pub(crate) fn serve(config: ServerConfig) -> Serving {
     };
     let thread = std::thread::Builder::new().name("server".to_owned()).spawn(run);
     let thread = thread.expect("a thread can be started");
-    let (addresses, (listeners, ports, connections)) = started.recv().expect("the server starts");
+    let (addresses, actors) = started.recv().expect("the server starts");
+    let (listeners, ports, connections, policy, quotas) = actors;
     let (stop, thread) = (Some(stop), Some(thread));
-    Serving { addresses, listeners, ports, connections, log, stop, thread }
+    Serving { addresses, listeners, ports, connections, policy, quotas, log, stop, thread }
 }
 
 impl Serving {
@@ -124,6 +150,12 @@ impl Serving {
     /// The first listening address of IPv6.
     pub(crate) fn v6(&self) -> SocketAddr {
         self.at(SocketAddr::is_ipv6)
+    }
+
+    /// The first listening address for this protocol.
+    pub(crate) fn of(&self, protocol: TransportProtocol) -> SocketAddr {
+        let mut listening = self.addresses.iter();
+        listening.find(|listen| listen.protocol == protocol).expect("it listens so").address
     }
 
     fn at(&self, of_family: fn(&SocketAddr) -> bool) -> SocketAddr {
@@ -237,3 +269,14 @@ where
 
 /// Each look takes a message there and back.
 const PATIENT_LOOKS: usize = 20_000;
+
+/// Waits until something is as it should be in the end.
+pub(crate) fn wait_until(holds: impl Fn() -> bool) {
+    for _ in 0..PATIENT_LOOKS {
+        if holds() {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("it does not come to that");
+}

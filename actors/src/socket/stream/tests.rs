@@ -46,6 +46,7 @@ fn limits() -> Limits {
         channels_per_allocation: 10,
         connections_per_allocation: 10,
         unauthenticated_answers_per_second: 0,
+        failed_logins_per_minute: 0,
         connections_per_listener: 10,
         unproved_connections_per_listener: 2,
         unproved_connections_per_source: 2,

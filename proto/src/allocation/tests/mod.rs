@@ -3,6 +3,7 @@
 
 mod channels;
 mod connections;
+mod credentials;
 mod data;
 mod dual;
 mod lifetime;
@@ -11,6 +12,7 @@ mod permissions;
 mod size;
 mod terms;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +22,7 @@ use ipnet::IpNet;
 use super::{Allocation, Effect, Lifetimes, Relay, Relays, Terms};
 use crate::address::{PeerAddr, RelayedAddr};
 use crate::channel_data::ChannelNumber;
-use crate::peer_rules::{External, PeerRules, RelayAddresses};
+use crate::peer_rules::{External, PeerLists, PeerRules, RelayAddresses};
 use crate::request::RefreshRequest;
 use crate::testing::epoch;
 
@@ -76,7 +78,8 @@ fn rules(deny: &[IpNet]) -> PeerRules {
     let relay = RelayAddresses { ips: relays.into(), ports: 50_000..=50_999 };
     let own = vec![SocketAddr::new(relay_v4().relayed.0.ip(), 3478)];
     let external = External::new(vec![(relay_v4().relayed.0.ip(), relay_v4().advertised.0.ip())]);
-    PeerRules::new(Vec::new(), deny.to_vec(), own, relay, external)
+    let lists = PeerLists { allow: Vec::new(), deny: deny.to_vec() };
+    PeerRules::new(lists, own, relay, external)
 }
 
 fn terms() -> Terms {
@@ -86,6 +89,7 @@ fn terms() -> Terms {
         channels_max: 2,
         connections_max: 3,
         rules: rules(&[]),
+        realm_peers: HashMap::new(),
     }
 }
 

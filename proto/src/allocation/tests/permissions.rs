@@ -120,11 +120,9 @@ fn a_refusal_says_which_rule_it_was() {
     let refused = allocation.create_permissions(&[metadata], at(0));
 
     let rule = Denied::BuiltIn("link-local");
-    assert_eq!(Err(CreatePermissionError::Forbidden(rule)), refused);
-    assert_eq!(
-        "peer refused by built-in: link-local",
-        CreatePermissionError::Forbidden(rule).to_string()
-    );
+    let error = CreatePermissionError::Forbidden { peer: metadata.0.ip(), rule };
+    assert_eq!(Err(error), refused);
+    assert_eq!("peer refused by built-in: link-local", error.to_string());
 }
 
 //= https://www.rfc-editor.org/rfc/rfc8656#section-10.2

@@ -1,0 +1,247 @@
+//! Whole servers with credential stores behind them.
+
+use std::sync::Arc;
+use sterna_actors::authenticator::{time_limited_password, time_limited_password_sha256};
+
+use sterna_actors::clock;
+use sterna_actors::credential_store::StoredUser;
+use sterna_actors::policy::UserSecret;
+use sterna_proto::peer_rules::PeerLists;
+
+use crate::kit::{Call, Client, Peer, PlayedStore, Setup, User, World, after, secs};
+
+fn script(store: &PlayedStore, play: impl AsyncFnOnce(&World)) {
+    Setup { stores: vec![store.clone()], ..Setup::default() }.script(play);
+}
+
+async fn client_of(world: &World, user: &User) -> Client {
+    let mut client = world.stranger(0, user.clone());
+    client.knocks().await;
+    client
+}
+
+/// A user with a credential that is good for so long.
+fn minted(seconds: u64, password: impl Fn(&[u8], &str) -> Option<String>) -> User {
+    let name = format!("{}:dave", (clock::unix_now() + secs(seconds)).as_secs());
+    let password = password(SECRET, &name).expect("a secret of any length");
+    User::new(name.leak(), &password)
+}
+
+const SECRET: &[u8] = b"the shared secret";
+
+impl World {
+    /// So many logins have failed, all for this reason.
+    fn logins_have_failed(&self, times: usize, reason: &str) {
+        let lines = self.log.takes("auth failed");
+        assert_eq!(times, lines.len(), "{lines:?}");
+        let reason = format!("reason=<{reason}>");
+        assert!(lines.iter().all(|line| line.ends_with(&reason)), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_cached_user_costs_no_round_trip() {
+    let store = PlayedStore::new("db");
+    store.has("carol", "lark");
+    Setup { stores: vec![store.clone()], ..Setup::default() }.script(async |world| {
+        let carol = User::new("carol", "lark");
+        for round in 0..5 {
+            let mut client = world.stranger(0, carol.clone());
+            client.knocks().await;
+            client.allocate().await.granted();
+            let mut asked = store.was_asked().await;
+            asked.retain(|what| what.starts_with("user"));
+            let expected: &[&str] = if round == 0 { &["user carol"] } else { &[] };
+            assert_eq!(expected, asked);
+        }
+    });
+}
+
+#[test]
+fn a_user_who_is_removed_loses_its_sessions_within_a_second() {
+    let store = PlayedStore::new("db");
+    store.has("carol", "lark");
+    Setup { stores: vec![store.clone()], ..Setup::default() }.script(async |world| {
+        let mut carol = world.stranger(0, User::new("carol", "lark"));
+        carol.knocks().await;
+        carol.allocate().await.granted();
+        let alice = world.call().await;
+        after(secs(10)).await;
+        assert_eq!(2, world.allocations().await);
+
+        store.loses("carol");
+        after(secs(1)).await;
+        assert_eq!(1, world.allocations().await);
+        alice.goes_on().await;
+        // Nor does what is remembered let her in again.
+        carol.refresh(600).await.refused(401);
+        carol.allocate().await.refused(401);
+        for line in world.log.takes("auth failed") {
+            assert!(line.contains("username=<carol>"), "{line}");
+        }
+    });
+}
+
+#[test]
+fn an_outage_answers_500_to_those_who_are_not_known() {
+    let store = PlayedStore::new("db");
+    store.has("carol", "lark");
+    store.has("dave", "rook");
+    script(&store, async |world| {
+        let (carol, dave) = (User::new("carol", "lark"), User::new("dave", "rook"));
+        let call = Call::between(client_of(world, &carol).await, world.peer(1)).await;
+        store.goes_down();
+        after(secs(120)).await;
+        world.log.expects(slog::Level::Error, "credential store is down");
+
+        client_of(world, &carol).await.allocate().await.granted();
+        let waiting = client_of(world, &dave).await;
+        waiting.sends(&waiting.allocate_request()).await;
+        let _ = waiting.hears_unsigned_answer().refused(500);
+        call.goes_on().await;
+        call.client.clone().refresh(600).await.granted();
+        let wrong = User::new("carol", "wrong");
+        client_of(world, &wrong).await.allocate().await.refused(401);
+        world.logins_have_failed(1, "wrong_credentials");
+
+        store.comes_back();
+        after(secs(2)).await;
+        world.log.expects(slog::Level::Info, "credential store answers again");
+        client_of(world, &dave).await.allocate().await.granted();
+    });
+}
+
+#[test]
+fn a_credential_that_expires_makes_no_other_allocation() {
+    let store = PlayedStore::new("db");
+    store.has_secrets(&[SECRET]);
+    script(&store, async |world| {
+        for password in [time_limited_password, time_limited_password_sha256] {
+            let user = minted(60, password);
+            let call = Call::between(client_of(world, &user).await, world.peer(1)).await;
+            after(secs(61)).await;
+            call.goes_on().await;
+            call.client.clone().refresh(600).await.granted();
+            client_of(world, &user).await.allocate().await.refused(401);
+            world.logins_have_failed(1, "expired");
+        }
+    });
+}
+
+#[test]
+fn a_secret_that_is_removed_ends_what_it_let_in() {
+    let store = PlayedStore::new("db");
+    store.has_secrets(&[SECRET, b"another"]);
+    store.has("carol", "lark");
+    script(&store, async |world| {
+        let user = minted(3600, time_limited_password);
+        let other = User::new("carol", "lark");
+        client_of(world, &user).await.allocate().await.granted();
+        let call = Call::between(client_of(world, &other).await, world.peer(1)).await;
+        store.has_secrets(&[b"another"]);
+        after(secs(1)).await;
+        assert_eq!(1, world.allocations().await);
+        call.goes_on().await;
+        client_of(world, &user).await.allocate().await.refused(401);
+        world.logins_have_failed(1, "wrong_credentials");
+    });
+}
+
+#[test]
+fn a_password_that_was_changed_is_good_at_once() {
+    let store = PlayedStore::new("db");
+    store.has("carol", "lark");
+    script(&store, async |world| {
+        client_of(world, &User::new("carol", "lark")).await.allocate().await.granted();
+        after(secs(6)).await;
+        store.has("carol", "wren");
+        client_of(world, &User::new("carol", "wren")).await.allocate().await.granted();
+    });
+}
+
+#[test]
+fn a_user_whose_own_peers_change_comes_in_again_under_the_new_ones() {
+    let store = PlayedStore::new("db");
+    let networks = ["203.0.113.0/24", "198.51.100.0/24"].map(|net| net.parse().expect("a network"));
+    let carol = |deny: &[_]| StoredUser {
+        peers: Some(Arc::new(PeerLists { allow: Vec::new(), deny: deny.to_vec() })),
+        ..StoredUser::lasting("carol", UserSecret::Password("lark".to_owned()))
+    };
+    store.keeps(carol(&networks));
+    script(&store, async |world| {
+        let user = User::new("carol", "lark");
+        client_of(world, &user).await.allocate().await.granted();
+        // Another order says the same.
+        store.keeps(carol(&[networks[1], networks[0]]));
+        after(secs(5)).await;
+        assert_eq!(1, world.allocations().await);
+
+        store.keeps(carol(&networks[1..]));
+        after(secs(1)).await;
+        assert_eq!(0, world.allocations().await);
+        let mut again = client_of(world, &user).await;
+        again.allocate().await.granted();
+        again.permit(&Peer(([203, 0, 113, 9], 1).into(), world.network.clone())).await.granted();
+        again
+            .permit(&Peer(([198, 51, 100, 9], 1).into(), world.network.clone()))
+            .await
+            .refused(403);
+    });
+}
+
+/// How long a refusal takes must not tell whom the server knows: whoever is refused has waited for
+/// the stores, once in a while, and whoever asks again soon has not.
+#[test]
+fn refusals_ask_the_stores_alike_whoever_is_named() {
+    let store = PlayedStore::new("db");
+    store.has("carol", "lark");
+    let names = ["alice", "carol", "mallory"];
+    script(&store, async |world| {
+        let mut carol = client_of(world, &User::new("carol", "lark")).await;
+        carol.allocate().await.granted();
+        let _ = store.was_asked().await;
+        for (waited, questions) in [(0, 1), (1, 0), (10, 1)] {
+            after(secs(waited)).await;
+            for name in names {
+                // What is known of carol is as old as when she came in.
+                let expected = if (name, waited) == ("carol", 0) { 0 } else { questions };
+                let mut stranger = client_of(world, &User::new(name, "a guess")).await;
+                stranger.allocate().await.refused(401);
+                let mut asked = store.was_asked().await;
+                asked.retain(|what| *what == format!("user {name}"));
+                assert_eq!(expected, asked.len(), "{name} after {waited} s");
+            }
+        }
+        world.logins_have_failed(9, "wrong_credentials");
+    });
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_refuses_nobody() {
+    let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
+    first.has_secrets(&[SECRET]);
+    let setup = Setup { stores: vec![second.clone(), first.clone()], ..Setup::default() };
+    setup.script(async |world| {
+        second.goes_down();
+        let user = minted(3600, time_limited_password);
+        client_of(world, &user).await.allocate().await.granted();
+        let other = User::new(user.name, "signed with another");
+        let waiting = client_of(world, &other).await;
+        waiting.sends(&waiting.allocate_request()).await;
+        let _ = waiting.hears_unsigned_answer().refused(500);
+        world.log.expects(slog::Level::Error, "credential store is down");
+    });
+}
+
+#[test]
+fn another_key_ends_what_the_one_before_let_in() {
+    let store = PlayedStore::new("db");
+    store.has("carol", "lark");
+    script(&store, async |world| {
+        client_of(world, &User::new("carol", "lark")).await.allocate().await.granted();
+        store.has("carol", "wren");
+        after(secs(1)).await;
+        assert_eq!(0, world.allocations().await);
+        client_of(world, &User::new("carol", "wren")).await.allocate().await.granted();
+    });
+}
