@@ -19,9 +19,12 @@ from typing import Any
 from browser import Browser
 from certificates import NAME, Certificates
 from checks import Failure, check, check_equal
+from databases import (Database, MariaDb, Postgres, Redis, RedisCluster, RedisSentinel, Sqlite,
+                       coturns, empty)
 from firefox import Firefox
 from hosts import Family, Host, Network
 from server import PASSWORD, PORT, READY_TRIES, REST_SECRET, USER, answers
+from stored import added_meanwhile, killed_and_restarted, own_users, taken_over
 from turnutils import (BAD_DRAW, PEER_PORT, SUMMARY, WIDE_CHANNELS, Load, check_lossless,
                        in_parallel, peer_command, reflexive_address, uclient_command)
 
@@ -52,6 +55,8 @@ class Setting:
     network: Network
     folder: Path
     made: Certificates
+    binary: Path
+    database: Database | None = None
 
 
 Step = Callable[[Setting], None]
@@ -66,6 +71,9 @@ class Case:
     # What its turn.yaml has beyond `server.default_config`, by top-level key.
     config: dict[str, Any] = field(default_factory=dict)
     limit_s: int = 60
+    # Where its users are kept, if not in turn.yaml, and for how long sterna remembers them.
+    database: Callable[[Host, Path], Database] | None = None
+    remembers: str = "60s"
 
 
 def stun_address(family: Family) -> Step:
@@ -398,4 +406,15 @@ CASES = [
     Case("Firefox: data channel over TCP", browser_channel(1000, TCP, Firefox), limit_s=90),
     Case("Firefox: data channel over TLS", browser_channel(1000, TLS_BY_NAME, Firefox), limit_s=90),
     Case("Firefox: video over TLS", browser_video(60, TLS_BY_NAME, Firefox), limit_s=90),
+    Case("stores: coturn's SQLite", added_meanwhile, database=coturns(Sqlite), remembers="1s"),
+    Case("stores: coturn's Redis", added_meanwhile, database=coturns(Redis), remembers="1s"),
+    Case("stores: PostgreSQL, killed", killed_and_restarted, database=coturns(Postgres)),
+    Case("stores: MariaDB, killed", killed_and_restarted, database=coturns(MariaDb)),
+    Case("stores: Redis, killed", killed_and_restarted, database=coturns(Redis)),
+    Case("stores: Redis with Sentinel", taken_over, database=coturns(RedisSentinel)),
+    Case("stores: own users in SQLite", own_users, database=empty(Sqlite), remembers="1s"),
+    Case("stores: own users in PostgreSQL", own_users, database=empty(Postgres), remembers="1s"),
+    Case("stores: own users in MariaDB", own_users, database=empty(MariaDb), remembers="1s"),
+    Case("stores: own users in Redis Cluster", own_users, database=empty(RedisCluster),
+         remembers="1s"),
 ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from multiprocessing import Process, Value
 from pathlib import Path
 from types import FrameType
 
@@ -18,6 +20,7 @@ from certificates import Certificates, make_certificates
 from checks import Failure
 from hosts import Network
 from server import Server
+from stored import SETTINGS, auth
 
 # Of each log of a failed case, this many lines from its end are printed.
 LOG_LINES = 200
@@ -28,6 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/interop/run")
     parser.add_argument("--server", type=Path, help="the binary to test")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    parser.add_argument("--jobs", type=int, default=2, help="cases at the same time")
     parser.add_argument("parts", nargs="*", help="run the cases with one of these in their name")
     options = parser.parse_args()
     cases = [case for case in CASES
@@ -37,14 +41,58 @@ def main() -> int:
         return 0
     for signum in [signal.SIGTERM, signal.SIGHUP]:
         signal.signal(signum, stop_suite)
-    signal.signal(signal.SIGALRM, time_is_up)
     started = time.monotonic()
+    turns = Turns()
+    workers = [Process(target=work, args=(cases, options.server, turns))
+               for _ in range(max(1, min(options.jobs, len(cases))))]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        # Each removes its own hosts on the way out.
+        for worker in workers:
+            if worker.pid is not None:
+                worker.terminate()
+                worker.join()
+    passed = turns.passed.value
+    print(f"{time.monotonic() - started:.0f} s in all")
+    print(f"{passed} passed, {len(cases) - passed} failed", flush=True)
+    return 0 if passed == len(cases) > 0 else 1
+
+
+class Turns:
+    """What the workers share: whose turn is next, and how many cases have passed."""
+
+    def __init__(self) -> None:
+        self.next = Value("i", 0)
+        self.passed = Value("i", 0)
+
+    def take(self) -> int:
+        """The number of a case that nobody else has taken."""
+        with self.next.get_lock():
+            self.next.value += 1
+            return self.next.value - 1
+
+    def count(self, passed: bool) -> None:
+        """One more case has come to its end."""
+        with self.passed.get_lock():
+            self.passed.value += passed
+
+
+def work(cases: list[Case], binary: Path, turns: Turns) -> None:
+    """Run one case after the other on hosts of this worker's own, until none is left."""
+    signal.signal(signal.SIGALRM, time_is_up)
     with Network() as network, tempfile.TemporaryDirectory(prefix="sterna-interop-") as name:
         made = make_certificates(Path(name), network.relay)
-        failed = sum(not run_case(case, options.server, network, made) for case in cases)
-    print(f"{time.monotonic() - started:.0f} s in all")
-    print(f"{len(cases) - failed} passed, {failed} failed", flush=True)
-    return 1 if failed or not cases else 0
+        while (number := turns.take()) < len(cases):
+            said = io.StringIO()
+            with redirect_stdout(said):
+                passed = run_case(cases[number], binary, network, made)
+            turns.count(passed)
+            # In one piece, so that the words of two workers do not mix.
+            print(said.getvalue(), end="", flush=True)
 
 
 def run_case(case: Case, binary: Path, network: Network, made: Certificates) -> bool:
@@ -57,8 +105,12 @@ def run_case(case: Case, binary: Path, network: Network, made: Certificates) -> 
         reasons = []
         try:
             with time_limit(case.limit_s):
-                server = Server(binary, network.relay, network.alice, folder, made, case.config)
-                case.step(Setting(network, folder, made))
+                config, database = case.config, None
+                if case.database is not None:
+                    database = case.database(network.relay, folder)
+                    config = config | SETTINGS | {"auth": auth(database, case.remembers)}
+                server = Server(binary, network.relay, network.alice, folder, made, config)
+                case.step(Setting(network, folder, made, binary, database))
                 server.stop()
         except Failure as failure:
             reasons = [str(failure), server.fate() if server else ""]
