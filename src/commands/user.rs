@@ -94,10 +94,9 @@ fn limit(args: &UserLimitArgs) -> anyhow::Result<ExitCode> {
     block_on(async {
         let store = target.open_to_change().await?;
         let refused = refused(&*store);
-        let users = store.list_users(Some(realm)).await.map_err(&refused)?;
         // A user that is not there is refused by the store, in its own words.
-        let user = users.iter().find(|user| user.name == *name);
-        let mut limits = user.map(|user| user.limits).unwrap_or_default();
+        let user = store.find_user(realm, name).await.map_err(&refused)?;
+        let mut limits = user.as_ref().map(|user| user.limits).unwrap_or_default();
         let mut ends = user.and_then(|user| user.expires);
         apply(&args.limits, &mut limits, &mut ends);
         store.set_limits(realm, name, limits, ends).await.map_err(&refused)?;

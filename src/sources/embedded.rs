@@ -73,8 +73,7 @@ pub(super) async fn is_vacant(folder: &Path) -> bool {
         return false;
     }
     let Ok(admin) = admin::look(&StoreUrl::embedded(&path)).await else { return false };
-    let has_secrets = admin.list_secrets(None).await.map_or(true, |secrets| !secrets.is_empty());
-    !has_secrets && admin.list_users(None).await.is_ok_and(|users| users.is_empty())
+    admin.counts().await.is_ok_and(|counts| counts.users == 0 && counts.secrets == 0)
 }
 
 struct Embedded {
