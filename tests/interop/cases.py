@@ -382,6 +382,7 @@ CASES = [
     wide("channels over TLS", relayed("-t -S -X -c")),
     wide("channels over TLS, IPv6", relayed("-t -S -x -c", V6, V6)),
     Case("uclient: Send over TLS", relayed("-t -S -X -s -c")),
+    wide("many small messages over TLS", relayed("-t -S -c -X -z 1", load=Load(4, 400, 16))),
     wide("after corrupt messages over TCP", survived("-t -R -c -z 5", V4, Load(1, 200), swarm=8)),
     Case("uclient: channels over DTLS", dtls_version_drawn("-S -X -c", Load()), WIDE_CHANNELS,
          limit_s=DTLS_DRAWS * UCLIENT_SECONDS),

@@ -6,13 +6,14 @@ use std::net::{Shutdown, SocketAddr, UdpSocket};
 use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use sterna_actors::ServerConfig;
+use sterna_proto::channel_data::frame_len;
 use sterna_proto::drops::DropReason;
 use sterna_proto::stun::Method;
 use tokio::sync::watch;
 
 use crate::kit::{
-    Call, Certificate, Client, Heard, Hello, Raw, Stream, TlsStream, V4, V6, at, config, raws,
-    request, serve, tcp,
+    Call, Certificate, Client, Heard, Hello, Raw, Stream, TlsStream, V4, V6, at, config, own_host,
+    raws, request, serve, tcp,
 };
 
 /// A server for TCP and TLS on one port of each family.
@@ -163,6 +164,39 @@ fn both_versions_of_tls_are_spoken() {
         let stream = Stream::to(server.v4()).under_tls(&hello).expect("the handshake succeeds");
         assert_eq!(Some(name), stream.version());
         Client::over(stream).allocate();
+    }
+}
+
+/// Some clients, coturn's among them, take what one record holds for one message.
+#[test]
+fn every_message_has_a_tls_record_of_its_own() {
+    const BURSTS: u8 = 30;
+    const BURST: u8 = 32;
+    let server = serve(stream_config(&certificate()));
+    for version in [&TLS12, &TLS13] {
+        let hello = Hello { versions: vec![version], ..Hello::default() };
+        let stream = Stream::from_ip(own_host(), server.v4()).under_tls(&hello);
+        let mut client = Client::over(stream.expect("the handshake succeeds"));
+        let relayed = client.allocate();
+        let mut call = Call::with(client, relayed);
+        let other = call.another_peer(relayed.ip());
+        for burst in 0..BURSTS {
+            let sent: Vec<Vec<u8>> = (0..BURST).map(|number| vec![burst, number, 7, 7]).collect();
+            sent.iter().for_each(|data| call.peer.tell(relayed, data));
+            other.tell(relayed, b"told");
+            call.client.send(&request(Method::BINDING, |_| {}));
+            let mut rest = vec![];
+            let mut received = vec![];
+            while received.len() < sent.len() || rest.len() < 2 {
+                let record = call.client.socket.record();
+                assert_eq!(Ok(Some(record.len())), frame_len(&record), "one message");
+                match Heard::read(record) {
+                    Heard::Channel(_, data) => received.push(data),
+                    heard => rest.push(heard),
+                }
+            }
+            assert_eq!(sent, received);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Certificates that are made when they are needed, and clients that look at them.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -92,6 +93,26 @@ impl TlsStream {
         let under = self.under();
         let shown = under.conn.peer_certificates().and_then(|chain| chain.first());
         shown.expect("the server has shown one").clone().into_owned()
+    }
+
+    /// What the next record holds. Nothing of it may have been read with an earlier one.
+    pub(crate) fn record(&self) -> Vec<u8> {
+        let mut under = self.under();
+        let StreamOwned { conn, sock } = &mut *under;
+        let mut record = vec![0; 5];
+        sock.read_exact(&mut record).expect("a record begins");
+        let length = usize::from(u16::from_be_bytes([record[3], record[4]]));
+        record.resize(5 + length, 0);
+        sock.read_exact(&mut record[5..]).expect("it comes to its end");
+        let mut unread = record.as_slice();
+        while !unread.is_empty() {
+            conn.read_tls(&mut unread).expect("there is room for a record");
+        }
+        conn.process_new_packets().expect("the record is the server's");
+        let mut held = vec![0; length];
+        let read = conn.reader().read(&mut held).expect("it holds data");
+        held.truncate(read);
+        held
     }
 
     pub(crate) fn alpn(&self) -> Option<Vec<u8>> {

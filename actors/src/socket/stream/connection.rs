@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 use super::conversation::{Conversation, GoesOver};
 use super::ended::Ended;
 use super::link::Entered;
+use super::message_stream::{MessageStream, TLS_BUFFER};
 use super::rewound::Rewound;
 use super::shared::Shared;
 use super::sniff::{Spoken, sniff};
@@ -183,7 +184,7 @@ async fn answer_http<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> Ended 
 }
 
 /// Carries messages; then perhaps a peer's data; then closes.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+async fn converse<S: MessageStream>(
     mut stream: S,
     protocol: TransportProtocol,
     opening: Opening,
@@ -216,9 +217,6 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 /// Signing and agreeing on a key take some 0.3 ms, in which a connection reads and hands on dozens
 /// of messages.
 const TURNS_OF_A_HANDSHAKE: usize = 8;
-
-/// Bytes that wait within TLS for the kernel: two records. What waits before that can make room.
-const TLS_BUFFER: usize = 32 << 10;
 
 /// How long an orderly close may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use sterna_proto::drops::DropReason;
 use sterna_proto::stun::{Class, Kind, peek_class, peek_kind};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep_until};
 
 use super::ended::Ended;
 use super::frames::Frames;
 use super::inbox::Place;
 use super::link::Link;
+use super::message_stream::MessageStream;
 use super::shared::Shared;
 use crate::clock;
 use crate::peer_connection::PeerConnection;
@@ -48,7 +48,7 @@ pub(super) struct GoesOver {
     pub(super) early: BytesMut,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
+impl<'a, S: MessageStream> Conversation<'a, S> {
     /// A conversation that begins with `early`; the connection was accepted at `since`.
     pub(super) fn new(
         stream: &'a mut S,
@@ -118,12 +118,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
             if outbox.is_empty() {
                 break false;
             }
-            let stream = Pin::new(&mut *self.stream);
-            let written = stream.poll_write_vectored(cx, &outbox.slices());
-            match written {
+            match self.stream.poll_take(cx, &outbox) {
                 Poll::Ready(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                Poll::Ready(Ok(written)) => {
-                    outbox.advance(written);
+                Poll::Ready(Ok(taken)) => {
+                    outbox.advance(taken);
                     self.unflushed = true;
                     progress = true;
                 }

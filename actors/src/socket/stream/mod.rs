@@ -13,6 +13,7 @@ mod frames;
 mod inbox;
 mod link;
 mod listen;
+mod message_stream;
 mod outbox;
 mod rewound;
 mod shared;

@@ -124,13 +124,16 @@ impl Outbox {
         self.runs.push_front(Run { kind, bytes, start: 0, ends });
     }
 
-    /// What waits, first to last, for one gathered write: media, or one control message. Under TLS
-    /// that message has a record to itself, since some clients (coturn's among them) take what one
-    /// record holds for one message.
+    /// What waits, first to last, for one gathered write.
     pub(super) fn slices(&self) -> Slices<'_> {
-        let media = self.runs.iter().take_while(|run| run.kind == FrameKind::Media).count();
-        let runs = self.runs.iter().take(media.clamp(1, SLICES_MAX));
+        let runs = self.runs.iter().take(SLICES_MAX);
         runs.map(|run| IoSlice::new(run.bytes.get(run.start..).unwrap_or_default())).collect()
+    }
+
+    /// The messages that wait, first to last, each with its padding; of one that is begun, the
+    /// rest.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &[u8]> {
+        self.runs.iter().flat_map(Run::messages)
     }
 
     /// Takes away what was written.
@@ -155,6 +158,12 @@ impl Outbox {
 }
 
 impl Run {
+    fn messages(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(self.start).chain(self.ends.iter().copied());
+        let places = starts.zip(&self.ends);
+        places.map(|(start, &end)| self.bytes.get(start..end).unwrap_or_default())
+    }
+
     /// Takes `written` bytes away, which is not all there is; true when that ends within a frame.
     fn advance(&mut self, written: usize) -> bool {
         self.start += written;
@@ -173,7 +182,7 @@ fn padded(frame: &Frame<'_>) -> usize {
 /// The slices of one write.
 pub(super) type Slices<'a> = smallvec::SmallVec<[IoSlice<'a>; SLICES_MAX]>;
 
-/// Bytes of the payload of one TLS record, the most that frames are put together to.
+/// The most that frames of media are put together to, in bytes.
 const RUN_MAX: usize = 16 << 10;
 
 /// Slices of one write: half a megabyte and more at 16 KiB each.
@@ -210,25 +219,24 @@ mod tests {
     }
 
     #[test]
-    fn control_message_is_written_by_itself() {
+    fn all_that_waits_is_one_write_and_messages_are_told_apart() {
         let mut outbox = Outbox::new(1000);
-        let (media, control) = ([7; 12], [8; 12]);
-        let fields = crate::transport::HeaderFields::default();
-        let frames = [
-            Frame::media(&media, fields),
-            Frame::media(&media, fields),
-            Frame::control(&control),
-            Frame::control(&control),
-            Frame::media(&media, fields),
-        ];
-        outbox.push(&frames).expect("there is room");
-        let mut writes = Vec::new();
-        while !outbox.is_empty() {
-            let write: usize = outbox.slices().iter().map(|slice| slice.len()).sum();
-            writes.push(write);
-            outbox.advance(write);
+        let frames = [1, 2, 3, 4, 5].map(numbered);
+        let [first, second, control, another, last] = frames.each_ref();
+        push(&mut outbox, &[media(first), media(second), Frame::control(control)]);
+        push(&mut outbox, &[Frame::control(another), media(last)]);
+        for written in 0..60 {
+            let left = frames.concat().split_off(written);
+            let gathered: Vec<u8> =
+                outbox.slices().iter().flat_map(|slice| slice.to_vec()).collect();
+            assert_eq!(left, gathered);
+            let messages: Vec<&[u8]> = outbox.messages().collect();
+            let begun = 12 - written % 12;
+            let rest = left[begun..].chunks(12);
+            assert_eq!(std::iter::once(&left[..begun]).chain(rest).collect::<Vec<_>>(), messages);
+            outbox.advance(1);
         }
-        assert_eq!(vec![24, 12, 12, 12], writes);
+        assert!(outbox.is_empty() && outbox.messages().next().is_none());
     }
 
     #[test]
@@ -311,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_one_kind_lie_together_up_to_a_record() {
+    fn media_lies_together_up_to_a_bound() {
         let mut outbox = Outbox::new(1 << 20);
         for _ in 0..100 {
             push(&mut outbox, &[media(&[7; 1000])]);

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{Read, Write};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use slog::{Discard, Logger, o};
 use socket2::SockRef;
 use sterna_proto::address::{FiveTuple, TransportProtocol};
 use sterna_proto::drops::DropReason;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::coop::poll_proceed;
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -24,6 +25,8 @@ use super::conversation::{Conversation, GoesOver};
 use super::ended::Ended;
 use super::link::Entered;
 use super::listen::StreamListenSocket;
+use super::message_stream::MessageStream;
+use super::outbox::Outbox;
 use super::shared::{Shared, StreamTerms};
 use crate::clock;
 use crate::config::Limits;
@@ -72,6 +75,16 @@ fn five_tuple(port: u16) -> FiveTuple {
     }
 }
 
+impl MessageStream for DuplexStream {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        waiting: &Outbox,
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(self).poll_write_vectored(cx, &waiting.slices())
+    }
+}
+
 /// A client, and the future that is the server's side of its connection.
 fn connect(
     shared: &Rc<Shared>,
@@ -95,10 +108,7 @@ fn connect(
 }
 
 /// Runs a script beside the connection, which has to go on until the script is over.
-async fn beside<T, F: Future>(
-    connection: &mut std::pin::Pin<&mut F>,
-    script: impl Future<Output = T>,
-) -> T {
+async fn beside<T, F: Future>(connection: &mut Pin<&mut F>, script: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;
         _ = connection.as_mut() => panic!("the connection has ended"),
