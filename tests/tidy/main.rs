@@ -12,6 +12,7 @@ mod manifests;
 mod quotes;
 mod rfc;
 mod rust_text;
+mod shared_state;
 mod text_rules;
 mod tree;
 
@@ -124,6 +125,11 @@ fn actix_is_used_the_way_that_works() {
 #[test]
 fn actors_are_started_by_supervision() {
     each(actor_rules::bare_starts);
+}
+
+#[test]
+fn no_lock_and_no_shared_state_is_in_the_way_of_data() {
+    report(shared_state::shared_state(&FILES));
 }
 
 #[test]

@@ -15,8 +15,10 @@ use crate::allocation::DrawBytes;
 
 /// See the head of this file.
 pub(super) struct Pace {
-    /// Whether there is a limit; the other end is the allocation's.
+    /// Whether there is a limit; the other end is the allocation's, on its worker.
     is_paced: watch::Receiver<bool>,
+    /// The same, as last looked at.
+    paced: bool,
     direction: Direction,
     draw: Recipient<DrawBytes>,
     waits: Waits,
@@ -31,11 +33,21 @@ enum Waits {
 
 impl Pace {
     pub(super) fn new(
-        is_paced: watch::Receiver<bool>,
+        mut is_paced: watch::Receiver<bool>,
         direction: Direction,
         draw: Recipient<DrawBytes>,
     ) -> Pace {
-        Pace { is_paced, direction, draw, waits: Waits::Nothing }
+        let paced = *is_paced.borrow_and_update();
+        Pace { is_paced, paced, direction, draw, waits: Waits::Nothing }
+    }
+
+    /// Whether there is a limit.
+    fn is_paced(&mut self) -> bool {
+        // The value has a lock; whether there is another one can be told without.
+        if self.is_paced.has_changed().unwrap_or(false) {
+            self.paced = *self.is_paced.borrow_and_update();
+        }
+        self.paced
     }
 
     /// Waits until something may be read: as much as is left of `allowance`, or without bound
@@ -46,7 +58,7 @@ impl Pace {
         allowance: &mut u64,
     ) -> Poll<Option<u64>> {
         loop {
-            if !*self.is_paced.borrow() {
+            if !self.is_paced() {
                 return Poll::Ready(None);
             }
             if *allowance > 0 {
