@@ -8,6 +8,7 @@ mod kit;
 
 mod addresses;
 mod allocate;
+mod alone;
 mod answers;
 mod binding;
 mod challenge;
