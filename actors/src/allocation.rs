@@ -14,7 +14,6 @@ mod terms;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
@@ -30,6 +29,7 @@ use sterna_proto::allocation::{
 use sterna_proto::channel_data::ChannelNumber;
 use sterna_proto::drops::DropReason;
 use sterna_proto::quotas::{Direction, GateTerms, Grant};
+use sterna_proto::relay_frames::FrameHeader;
 use sterna_proto::request::{Offer, RefreshRequest};
 use sterna_proto::session::{Answered, Owner};
 use sterna_proto::stun::TransactionId;
@@ -504,7 +504,10 @@ impl AllocationActor {
         let mut batch = scratch.borrow_mut();
         match socket.receive(&mut batch) {
             Ok(count) => {
-                self.relay_to_client(&mut batch);
+                let datagrams = batch
+                    .iter()
+                    .map(|(received, data)| (PeerAddr(received.from), received.fields, data));
+                self.relay_to_client(datagrams);
                 self.report_usage();
                 count < BATCH
             }
@@ -513,31 +516,30 @@ impl AllocationActor {
         }
     }
 
-    /// Sends what the peers sent on to the client, framed in place.
-    fn relay_to_client(&mut self, batch: &mut ReceiveBatch) {
+    /// Sends what peers have sent on to the client.
+    fn relay_to_client<'a>(
+        &mut self,
+        datagrams: impl Iterator<Item = (PeerAddr, HeaderFields, &'a [u8])>,
+    ) {
         let now = clock::now();
         let mut over = 0;
-        let mut framed: SmallVec<[(usize, Range<usize>, HeaderFields); BATCH]> = SmallVec::new();
-        for index in 0..batch.len() {
-            let (received, slot, length) = batch.slot_mut(index);
-            let (from, fields) = (PeerAddr(received.from), received.fields);
+        let mut framed: SmallVec<[(FrameHeader, &[u8], HeaderFields); BATCH]> = SmallVec::new();
+        for (from, fields, data) in datagrams {
+            let length = data.len();
             self.usage.peer.received(1, length as u64);
             let Some(fields) = fields.forwarded() else {
                 self.drops.count(DropReason::TtlExpired);
                 continue;
             };
-            match self.core.frame_for_client(from, slot, length, transaction_id, now) {
+            match self.core.header_for_client(from, length, transaction_id, now) {
                 Ok(_) if !self.quota.pass(Direction::ToClient, length, now) => over += 1,
-                Ok(range) => framed.push((index, range, fields)),
+                Ok(header) => framed.push((header, data, fields)),
                 Err(reason) => self.drops.count(reason),
             }
         }
         let frames: SmallVec<[Frame<'_>; BATCH]> = framed
             .iter()
-            .filter_map(|(index, range, fields)| {
-                let bytes = batch.slot(*index).get(range.clone())?;
-                Some(Frame::media(bytes, *fields))
-            })
+            .map(|(header, data, fields)| Frame::headed(header, data, *fields))
             .collect();
         self.send_to_client(&frames);
         self.count_over_bandwidth(over);

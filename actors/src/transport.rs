@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use sterna_proto::address::{FiveTuple, PeerAddr, RelayedAddr};
+use sterna_proto::relay_frames::FrameHeader;
 use sterna_proto::stun::Icmp;
 
 use crate::counters::DropCounters;
@@ -41,11 +42,16 @@ impl HeaderFields {
     }
 }
 
-/// One message for a client.
+/// One message for a client: a whole STUN message or ChannelData message, without the padding that
+/// streams want. It may lie in two places, so that data is sent from where it was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// A whole STUN message or ChannelData message, without the padding that streams want.
+    /// What stands before `bytes`; nothing where that is the whole message.
+    pub header: &'a [u8],
+    /// The data of the message, or all of it.
     pub bytes: &'a [u8],
+    /// Zero bytes that stand behind, three at most.
+    pub padding: usize,
     /// The header fields it is sent with, where the transport has datagrams.
     pub fields: HeaderFields,
     /// What becomes of it when the client does not keep up.
@@ -64,12 +70,35 @@ pub enum FrameKind {
 impl<'a> Frame<'a> {
     /// A message of the server's own, with the kernel's header fields.
     pub fn control(bytes: &'a [u8]) -> Frame<'a> {
-        Frame { bytes, fields: HeaderFields::default(), kind: FrameKind::Control }
+        Frame { kind: FrameKind::Control, ..Frame::media(bytes, HeaderFields::default()) }
     }
 
-    /// What a peer has sent.
+    /// A message with what a peer has sent.
     pub fn media(bytes: &'a [u8], fields: HeaderFields) -> Frame<'a> {
-        Frame { bytes, fields, kind: FrameKind::Media }
+        Frame { header: &[], bytes, padding: 0, fields, kind: FrameKind::Media }
+    }
+
+    /// What a peer has sent, behind the header that it goes to the client with.
+    pub fn headed(header: &'a FrameHeader, bytes: &'a [u8], fields: HeaderFields) -> Frame<'a> {
+        let padding = header.padding();
+        Frame { header: header.as_ref(), padding, ..Frame::media(bytes, fields) }
+    }
+
+    /// Bytes of the whole message.
+    pub fn len(&self) -> usize {
+        self.header.len() + self.bytes.len() + self.padding
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the whole message.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.header);
+        out.extend_from_slice(self.bytes);
+        out.resize(out.len() + self.padding, 0);
     }
 }
 
@@ -78,6 +107,8 @@ impl<'a> Frame<'a> {
 pub struct Sent {
     /// Taken by the kernel, or by the queue of a stream.
     pub packets: u32,
+    /// Sends of datagrams that took them: the kernel may cut one send into several datagrams.
+    pub sends: u32,
     /// Bytes of those.
     pub bytes: u64,
     /// Dropped because the socket's buffer or the stream's queue was full: these ones, or older
@@ -91,6 +122,7 @@ impl Sent {
     /// Adds what became of further ones.
     pub fn add(&mut self, other: Sent) {
         self.packets += other.packets;
+        self.sends += other.sends;
         self.bytes += other.bytes;
         self.no_room += other.no_room;
         self.failed += other.failed;
@@ -194,8 +226,8 @@ pub trait RelaySocket: Send {
     /// Waits until something can be read.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Readiness>;
 
-    /// Fills `batch` with the datagrams that wait, without blocking. Fewer than a whole batch means
-    /// drained.
+    /// Fills `batch` with the datagrams that wait, without blocking, and says how many of its
+    /// places were taken. Fewer than [`BATCH`](crate::socket::BATCH) means drained.
     ///
     /// # Errors
     /// `WouldBlock` when nothing waits, otherwise what the kernel says; the socket stays usable.

@@ -1,15 +1,12 @@
 //! Application data through an allocation: what comes from the client, what goes to it.
 
-use std::ops::Range;
 use std::time::Instant;
 
 use crate::address::{FiveTuple, PeerAddr, TransportProtocol};
 use crate::allocation::{Allocation, Inbound};
 use crate::channel_data::{ChannelData, ChannelDataError};
 use crate::drops::DropReason;
-use crate::relay_frames::{
-    DATA_HEADROOM, icmp_indication, wrap_channel_data, wrap_data_indication,
-};
+use crate::relay_frames::{FrameHeader, icmp_indication};
 use crate::request::{Offer, SendIndication};
 use crate::stun::{Class, Icmp, Kind, Message, Method, ParseError, TransactionId, peek_kind};
 
@@ -81,28 +78,25 @@ impl Allocation {
         }
     }
 
-    /// Frames data from the peer `from` for the client, in place: `slot` holds `length` bytes of it
-    /// behind [`DATA_HEADROOM`] free ones. `transaction_id` is asked only where a Data indication
-    /// is needed. Returns where in `slot` the frame lies.
+    /// What stands around `length` bytes of data from the peer `from` on the way to the client.
+    /// `transaction_id` is asked only where a Data indication is needed.
     ///
     /// # Errors
     /// Why the client does not get it.
-    pub fn frame_for_client(
+    pub fn header_for_client(
         &self,
         from: PeerAddr,
-        slot: &mut [u8],
         length: usize,
         transaction_id: impl FnOnce() -> TransactionId,
         now: Instant,
-    ) -> Result<Range<usize>, DropReason> {
-        let payload = DATA_HEADROOM..DATA_HEADROOM + length;
-        let frame = match self.from_peer(from, now)? {
-            Inbound::Channel(number) => wrap_channel_data(slot, payload, number),
+    ) -> Result<FrameHeader, DropReason> {
+        let header = match self.from_peer(from, now)? {
+            Inbound::Channel(number) => FrameHeader::channel_data(number, length),
             Inbound::Indication(peer) => {
-                wrap_data_indication(slot, payload, peer, transaction_id())
+                FrameHeader::data_indication(peer, transaction_id(), length)
             }
         };
-        frame.map_err(DropReason::from)
+        header.map_err(DropReason::from)
     }
 
     /// Appends the Data indication that tells the client of an ICMP answer to a datagram of its own

@@ -1,9 +1,8 @@
-//! The frames in which data from peers goes to the client, written around a payload that stays
-//! where the socket put it: room is left before and behind it, and no byte of it is copied.
+//! The frames in which data from peers goes to the client: what stands before and behind a payload
+//! that stays where the socket put it, so that no byte of it is copied.
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use crate::address::{Family, PeerAddr};
 use crate::channel_data::{CHANNEL_DATA_HEADER_LEN, ChannelNumber, write_header};
@@ -13,75 +12,77 @@ use crate::stun::{
     TransactionId, XorPeerAddress, padding,
 };
 
-/// The free bytes that a payload needs before it, for whichever frame it gets: the header of a Data
-/// indication with an IPv6 peer.
-pub const DATA_HEADROOM: usize = 48;
-
-/// The free bytes that a payload needs behind it: the padding of a DATA attribute.
-pub const DATA_TAILROOM: usize = 3;
-
-/// Why a payload cannot be framed.
+/// The length fields of the frame cannot say how long the payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WrapError {
-    /// The length fields of the frame cannot say how long it is.
-    TooLong,
-    /// The buffer has too little room around the payload.
-    NoRoom,
-}
+pub struct TooLong;
 
-impl fmt::Display for WrapError {
+impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            WrapError::TooLong => "too long for its frame",
-            WrapError::NoRoom => "no room for a frame around the payload",
-        })
+        f.write_str("too long for its frame")
     }
 }
 
-impl std::error::Error for WrapError {}
+impl std::error::Error for TooLong {}
 
-impl From<WrapError> for DropReason {
-    fn from(error: WrapError) -> DropReason {
-        match error {
-            WrapError::TooLong | WrapError::NoRoom => DropReason::Oversized,
-        }
+impl From<TooLong> for DropReason {
+    fn from(TooLong: TooLong) -> DropReason {
+        DropReason::Oversized
     }
 }
 
-/// All of a Data indication that stands before its data (RFC 8656 §11.3).
+/// All of a frame that stands before its payload, and how much padding stands behind it.
 #[derive(Clone, Copy, Debug)]
-pub struct DataHeader {
-    bytes: [u8; DATA_HEADROOM],
+pub struct FrameHeader {
+    // Filled from the end, so that every kind of header ends where the payload starts.
+    bytes: [u8; FRAME_HEADER_MAX],
     start: usize,
+    padding: usize,
 }
 
-impl DataHeader {
-    /// The header for `length` bytes of data from `peer`.
+impl FrameHeader {
+    /// The header of a ChannelData message with `length` bytes of data (RFC 8656 §12.4). It has no
+    /// padding: datagrams need none, and a stream's transport adds what streams want.
+    ///
+    /// # Errors
+    /// When the data is longer than the length field can say.
+    pub fn channel_data(number: ChannelNumber, length: usize) -> Result<FrameHeader, TooLong> {
+        let header: [u8; CHANNEL_DATA_HEADER_LEN] =
+            write_header(number, length).map_err(|_| TooLong)?;
+        let mut frame = FrameHeader::empty();
+        frame.put_before(&header);
+        Ok(frame)
+    }
+
+    /// All of a Data indication with `length` bytes of data from `peer` that stands before the data
+    /// (RFC 8656 §11.3); its padding is that of the DATA attribute, zeros.
+    ///
+    /// # Errors
+    /// When the data is longer than the length fields can say.
     //= https://www.rfc-editor.org/rfc/rfc8656#section-11.3
     //# The Data indication
     //# MUST contain both an XOR-PEER-ADDRESS and a DATA attribute.
-    pub fn new(peer: PeerAddr, id: TransactionId, length: usize) -> Result<DataHeader, WrapError> {
+    pub fn data_indication(
+        peer: PeerAddr,
+        id: TransactionId,
+        length: usize,
+    ) -> Result<FrameHeader, TooLong> {
         let attribute_length: u16 = match peer.0 {
             SocketAddr::V4(_) => 8,
             SocketAddr::V6(_) => 20,
         };
-        let body = usize::from(attribute_length) + 8 + length + padding(length);
-        let body = u16::try_from(body).map_err(|_| WrapError::TooLong)?;
-        let length = u16::try_from(length).map_err(|_| WrapError::TooLong)?;
+        let padding = padding(length);
+        let body = usize::from(attribute_length) + 8 + length + padding;
+        let body = u16::try_from(body).map_err(|_| TooLong)?;
+        let length = u16::try_from(length).map_err(|_| TooLong)?;
 
-        // Written from the end, so that the header of either family ends where the data starts.
-        let mut bytes = [0; DATA_HEADROOM];
-        let mut end = DATA_HEADROOM;
-        let mut before = |field: &[u8]| {
-            let start = end - field.len();
-            bytes[start..end].copy_from_slice(field);
-            end = start;
-        };
-        before(&length.to_be_bytes());
-        before(&AttributeType::DATA.number().to_be_bytes());
+        let mut frame = FrameHeader { padding, ..FrameHeader::empty() };
+        frame.put_before(&length.to_be_bytes());
+        frame.put_before(&AttributeType::DATA.number().to_be_bytes());
         match peer.0 {
-            SocketAddr::V4(v4) => before(&(v4.ip().to_bits() ^ MAGIC_COOKIE).to_be_bytes()),
-            SocketAddr::V6(v6) => before(&(v6.ip().to_bits() ^ mask(id)).to_be_bytes()),
+            SocketAddr::V4(v4) => {
+                frame.put_before(&(v4.ip().to_bits() ^ MAGIC_COOKIE).to_be_bytes());
+            }
+            SocketAddr::V6(v6) => frame.put_before(&(v6.ip().to_bits() ^ mask(id)).to_be_bytes()),
         }
         let [port_high, port_low] = peer.0.port().to_be_bytes();
         let [cookie_high, cookie_low, ..] = MAGIC_COOKIE.to_be_bytes();
@@ -89,50 +90,36 @@ impl DataHeader {
             Family::V4 => 1,
             Family::V6 => 2,
         };
-        before(&[0, family, port_high ^ cookie_high, port_low ^ cookie_low]);
-        before(&attribute_length.to_be_bytes());
-        before(&AttributeType::XOR_PEER_ADDRESS.number().to_be_bytes());
-        before(id.as_bytes());
-        before(&MAGIC_COOKIE.to_be_bytes());
-        before(&body.to_be_bytes());
-        before(&Method::DATA.message_type(Class::Indication).to_be_bytes());
-        Ok(DataHeader { bytes, start: end })
+        frame.put_before(&[0, family, port_high ^ cookie_high, port_low ^ cookie_low]);
+        frame.put_before(&attribute_length.to_be_bytes());
+        frame.put_before(&AttributeType::XOR_PEER_ADDRESS.number().to_be_bytes());
+        frame.put_before(id.as_bytes());
+        frame.put_before(&MAGIC_COOKIE.to_be_bytes());
+        frame.put_before(&body.to_be_bytes());
+        frame.put_before(&Method::DATA.message_type(Class::Indication).to_be_bytes());
+        Ok(frame)
+    }
+
+    /// Zero bytes that stand behind the payload, three at most.
+    pub fn padding(&self) -> usize {
+        self.padding
+    }
+
+    fn empty() -> FrameHeader {
+        FrameHeader { bytes: [0; FRAME_HEADER_MAX], start: FRAME_HEADER_MAX, padding: 0 }
+    }
+
+    fn put_before(&mut self, field: &[u8]) {
+        let start = self.start - field.len();
+        self.bytes[start..self.start].copy_from_slice(field);
+        self.start = start;
     }
 }
 
-impl AsRef<[u8]> for DataHeader {
+impl AsRef<[u8]> for FrameHeader {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
-}
-
-/// Write a Data indication around the payload at `payload` in `buffer`, and say where the whole
-/// frame is. The buffer needs [`DATA_HEADROOM`] bytes before and [`DATA_TAILROOM`] behind the
-/// payload.
-pub fn wrap_data_indication(
-    buffer: &mut [u8],
-    payload: Range<usize>,
-    peer: PeerAddr,
-    id: TransactionId,
-) -> Result<Range<usize>, WrapError> {
-    let header = DataHeader::new(peer, id, payload.len())?;
-    let frame = wrap(buffer, &payload, header.as_ref())?;
-    // Padding is written, never left over from what the buffer held before.
-    let end = frame.end + padding(payload.len());
-    buffer.get_mut(frame.end..end).ok_or(WrapError::NoRoom)?.fill(0);
-    Ok(frame.start..end)
-}
-
-/// Write a ChannelData message around the payload at `payload` in `buffer`, and say where the whole
-/// frame is. It has no padding, as datagrams need none.
-pub fn wrap_channel_data(
-    buffer: &mut [u8],
-    payload: Range<usize>,
-    number: ChannelNumber,
-) -> Result<Range<usize>, WrapError> {
-    let header: [u8; CHANNEL_DATA_HEADER_LEN] =
-        write_header(number, payload.len()).map_err(|_| WrapError::TooLong)?;
-    wrap(buffer, &payload, &header)
 }
 
 /// The ICMP attribute that tells a client of an ICMP packet about one of its datagrams. `None` for
@@ -189,19 +176,6 @@ pub fn connection_attempt(
         .attribute(&id);
 }
 
-fn wrap(
-    buffer: &mut [u8],
-    payload: &Range<usize>,
-    header: &[u8],
-) -> Result<Range<usize>, WrapError> {
-    let start = payload.start.checked_sub(header.len()).ok_or(WrapError::NoRoom)?;
-    if payload.end > buffer.len() {
-        return Err(WrapError::NoRoom);
-    }
-    buffer.get_mut(start..payload.start).ok_or(WrapError::NoRoom)?.copy_from_slice(header);
-    Ok(start..payload.end)
-}
-
 /// What an IPv6 address is XOR'ed with: the magic cookie and the transaction ID (RFC 8489 §14.2).
 fn mask(id: TransactionId) -> u128 {
     let mut mask = [0; 16];
@@ -210,7 +184,8 @@ fn mask(id: TransactionId) -> u128 {
     u128::from_be_bytes(mask)
 }
 
-const _: () = assert!(DATA_HEADROOM == HEADER_LEN + 4 + 20 + 4);
+/// The longest header: that of a Data indication with an IPv6 peer.
+const FRAME_HEADER_MAX: usize = HEADER_LEN + 4 + 20 + 4;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ mod allocate;
 mod alone;
 mod answers;
 mod binding;
+mod bursts;
 mod challenge;
 mod channels;
 mod credentials;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::transport::HeaderFields;
 
-/// Bytes that the control messages of one datagram need at most: hop limit, traffic class and
-/// packet information, with room for one more that the kernel may add.
+/// Bytes that the control messages of one datagram need at most: hop limit, traffic class, packet
+/// information and segment length, with room for one more that the kernel may add.
 pub(super) const CONTROL_LEN: usize = 128;
 
 /// A buffer for control messages, aligned as `CMSG_FIRSTHDR` wants it.
@@ -20,6 +20,12 @@ impl Control {
 
     pub(super) fn as_mut_ptr(&mut self) -> *mut libc::c_void {
         self.0.as_mut_ptr().cast()
+    }
+
+    /// Writes the control message that has the kernel cut a send into datagrams of `segment` bytes
+    /// behind the `used` bytes of others, and returns the length of all.
+    pub(super) fn write_segment(&mut self, used: usize, segment: u16) -> usize {
+        used + self.put(used, libc::SOL_UDP, libc::UDP_SEGMENT, segment)
     }
 
     /// Writes the control messages for a datagram to `to`: its header fields, and the local address
@@ -84,7 +90,7 @@ impl Control {
         // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
         let (space, length) = unsafe { (libc::CMSG_SPACE(size), libc::CMSG_LEN(size)) };
         let space = space as usize;
-        assert!(offset + space <= CONTROL_LEN, "the three messages above fit by their sizes");
+        assert!(offset + space <= CONTROL_LEN, "the four messages above fit by their sizes");
         // SAFETY: `offset` is a sum of CMSG_SPACEs and so aligned for a cmsghdr, and `space` bytes
         // from it lie within the buffer; CMSG_DATA is within them and written unaligned.
         unsafe {
@@ -98,14 +104,23 @@ impl Control {
     }
 }
 
-/// The header fields and the local destination address that came with a datagram.
+/// What the kernel tells of a datagram, or of several that it hands over as one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
+    pub(super) fields: HeaderFields,
+    /// The local address it was sent to.
+    pub(super) to: Option<IpAddr>,
+    /// Several datagrams of this length lie behind each other, the last may be shorter.
+    pub(super) segment: Option<usize>,
+}
+
+/// What came beside a datagram.
 ///
 /// # Safety
 /// `header` and the control buffer it points to are as a successful `recvmsg` or `recvmmsg` left
 /// them.
-pub(super) unsafe fn read(header: &libc::msghdr) -> (HeaderFields, Option<IpAddr>) {
-    let mut fields = HeaderFields::default();
-    let mut to = None;
+pub(super) unsafe fn read(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
     // SAFETY: as promised by the caller; the macros walk the messages within msg_controllen.
     let mut cursor = unsafe { libc::CMSG_FIRSTHDR(header) };
     // SAFETY: a non-null cursor points to a whole cmsghdr within the control buffer.
@@ -117,25 +132,30 @@ pub(super) unsafe fn read(header: &libc::msghdr) -> (HeaderFields, Option<IpAddr
             match (message.cmsg_level, message.cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
                     let value = data.cast::<libc::c_int>().read_unaligned();
-                    fields.hop_limit = u8::try_from(value).ok();
+                    told.fields.hop_limit = u8::try_from(value).ok();
                 }
-                (libc::IPPROTO_IP, libc::IP_TOS) => fields.traffic_class = data.read(),
+                (libc::IPPROTO_IP, libc::IP_TOS) => told.fields.traffic_class = data.read(),
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
                     let value = data.cast::<libc::c_int>().read_unaligned();
-                    fields.traffic_class = u8::try_from(value).unwrap_or(0);
+                    told.fields.traffic_class = u8::try_from(value).unwrap_or(0);
                 }
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    to = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr))));
+                    let ip = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr));
+                    told.to = Some(IpAddr::V4(ip));
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    to = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+                    told.to = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)));
+                }
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    let value = data.cast::<libc::c_int>().read_unaligned();
+                    told.segment = usize::try_from(value).ok().filter(|length| *length > 0);
                 }
                 _ => {}
             }
             cursor = libc::CMSG_NXTHDR(header, cursor);
         }
     }
-    (fields, to)
+    told
 }

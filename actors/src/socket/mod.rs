@@ -14,7 +14,9 @@ mod control;
 #[cfg(feature = "dtls")]
 mod dtls;
 mod icmp;
+mod names;
 mod options;
+mod outgoing;
 mod proxied;
 mod proxy;
 mod relay;
@@ -22,7 +24,7 @@ mod stream;
 mod tcp_relay;
 mod udp;
 
-pub use batch::{Datagram, ReceiveBatch, Received};
+pub use batch::{ReceiveBatch, Received};
 #[cfg(feature = "dtls")]
 pub use dtls::{DtlsListenSocket, IdentityError};
 pub use options::{BindError, ListenOptions, RelayOptions};

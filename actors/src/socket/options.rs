@@ -198,6 +198,8 @@ fn datagram_socket(family: IpAddr, buffer: usize) -> io::Result<Socket> {
     }
     enlarge_buffers(&socket, buffer);
     tell_header_fields(&socket, family)?;
+    // Where the system cannot, each datagram comes by itself.
+    let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
     Ok(socket)
 }
 

@@ -14,9 +14,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::batch::{self, HeaderChoice};
 use super::options::{self, BindError, ListenOptions, RelayOptions};
-use super::{BATCH, Datagram, ReceiveBatch, icmp};
+use super::outgoing::{Datagram, HeaderChoice, SegmentMax, send_all};
+use super::{BATCH, ReceiveBatch, icmp};
 use crate::transport::{
     ClientTransport, Frame, HeaderFields, IcmpError, ListenSocket, Readiness, RelaySocket, Sent,
     ToPeer,
@@ -26,6 +26,7 @@ use crate::transport::{
 pub struct UdpListenSocket {
     socket: AsyncFd<Arc<Socket>>,
     local: SocketAddr,
+    segment_max: Rc<SegmentMax>,
 }
 
 impl UdpListenSocket {
@@ -46,7 +47,7 @@ impl UdpListenSocket {
     pub fn watch(socket: Socket) -> io::Result<UdpListenSocket> {
         let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         let socket = watched(Arc::new(socket), Interest::READABLE)?;
-        Ok(UdpListenSocket { socket, local })
+        Ok(UdpListenSocket { socket, local, segment_max: Rc::new(SegmentMax::new()) })
     }
 
     /// On a wildcard address each answer names the address that it leaves from.
@@ -85,6 +86,7 @@ impl ListenSocket for UdpListenSocket {
     fn transport(&mut self, five_tuple: FiveTuple) -> Rc<dyn ClientTransport> {
         Rc::new(UdpClientTransport {
             socket: self.socket.get_ref().clone(),
+            segment_max: self.segment_max.clone(),
             source: self.source(&five_tuple),
             five_tuple,
         })
@@ -92,14 +94,21 @@ impl ListenSocket for UdpListenSocket {
 
     fn answer(&mut self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent {
         let choice = HeaderChoice::EachDatagram { from: self.source(&five_tuple) };
-        let datagram = Datagram { to: five_tuple.client, bytes, fields: HeaderFields::default() };
-        send_all(self.socket.get_ref(), &[datagram], choice)
+        let datagram = Datagram {
+            to: five_tuple.client,
+            header: &[],
+            bytes,
+            padding: 0,
+            fields: HeaderFields::default(),
+        };
+        send_all(self.socket.get_ref(), &[datagram], choice, &self.segment_max)
     }
 }
 
 /// The way back to one client of a [`UdpListenSocket`].
 struct UdpClientTransport {
     socket: Arc<Socket>,
+    segment_max: Rc<SegmentMax>,
     source: Option<IpAddr>,
     five_tuple: FiveTuple,
 }
@@ -114,15 +123,17 @@ impl ClientTransport for UdpClientTransport {
     fn send(&self, frames: &[Frame<'_>]) -> Sent {
         let choice = HeaderChoice::EachDatagram { from: self.source };
         let to = self.five_tuple.client;
-        let mut sent = Sent::default();
-        for chunk in frames.chunks(BATCH) {
-            let datagrams: Datagrams<'_> = chunk
-                .iter()
-                .map(|frame| Datagram { to, bytes: frame.bytes, fields: frame.fields })
-                .collect();
-            sent.add(send_all(&self.socket, &datagrams, choice));
-        }
-        sent
+        let datagrams: Datagrams<'_> = frames
+            .iter()
+            .map(|frame| Datagram {
+                to,
+                header: frame.header,
+                bytes: frame.bytes,
+                padding: frame.padding,
+                fields: frame.fields,
+            })
+            .collect();
+        send_all(&self.socket, &datagrams, choice, &self.segment_max)
     }
 }
 
@@ -136,6 +147,7 @@ pub(super) struct UdpRelaySocket {
     local: RelayedAddr,
     fields: HeaderFields,
     dont_fragment: bool,
+    segment_max: SegmentMax,
 }
 
 fn watched<T: AsRawFd>(socket: T, interest: Interest) -> io::Result<AsyncFd<T>> {
@@ -159,6 +171,7 @@ impl UdpRelaySocket {
             local: address,
             fields: HeaderFields::default(),
             dont_fragment: false,
+            segment_max: SegmentMax::new(),
         })
     }
 
@@ -230,13 +243,18 @@ impl RelaySocket for UdpRelaySocket {
                 sent.failed += run.len() as u32;
                 continue;
             }
-            for chunk in run.chunks(BATCH) {
-                let datagrams: Datagrams<'_> = chunk
-                    .iter()
-                    .map(|to| Datagram { to: to.peer.0, bytes: to.data, fields: to.fields })
-                    .collect();
-                sent.add(send_all(self.socket.get_ref(), &datagrams, HeaderChoice::Socket));
-            }
+            let datagrams: Datagrams<'_> = run
+                .iter()
+                .map(|to| Datagram {
+                    to: to.peer.0,
+                    header: &[],
+                    bytes: to.data,
+                    padding: 0,
+                    fields: to.fields,
+                })
+                .collect();
+            let socket = self.socket.get_ref();
+            sent.add(send_all(socket, &datagrams, HeaderChoice::Socket, &self.segment_max));
         }
         sent
     }
@@ -248,50 +266,6 @@ impl RelaySocket for UdpRelaySocket {
         }
         error
     }
-}
-
-/// Sends `datagrams` (at most [`BATCH`]) one after the other; one that fails is counted and passed
-/// over, and the socket lives on.
-fn send_all(socket: &Socket, datagrams: &[Datagram<'_>], choice: HeaderChoice) -> Sent {
-    let mut sent = Sent::default();
-    let mut rest = datagrams;
-    let mut retried = false;
-    while let Some((first, behind)) = rest.split_first() {
-        match batch::send(socket.as_fd(), rest, choice) {
-            Ok(count) => {
-                let (taken, left) = rest.split_at(count.clamp(1, rest.len()));
-                sent.packets += taken.len() as u32;
-                sent.bytes += taken.iter().map(|datagram| datagram.bytes.len() as u64).sum::<u64>();
-                rest = left;
-                retried = false;
-            }
-            // A pending error of an earlier datagram is reported to whoever sends next, and cleared
-            // by the report: this datagram has not been tried yet.
-            Err(error) if !retried && is_pending_error(&error, first) => retried = true,
-            Err(error) => {
-                match error.kind() {
-                    io::ErrorKind::WouldBlock => sent.no_room += 1,
-                    _ => sent.failed += 1,
-                }
-                rest = behind;
-                retried = false;
-            }
-        }
-    }
-    sent
-}
-
-fn is_pending_error(error: &io::Error, datagram: &Datagram<'_>) -> bool {
-    // Port 0 is refused as such each time.
-    let told_by_icmp = [
-        libc::ECONNREFUSED,
-        libc::EHOSTUNREACH,
-        libc::ENETUNREACH,
-        libc::EMSGSIZE,
-        libc::EPROTO,
-        libc::EACCES,
-    ];
-    datagram.to.port() != 0 && error.raw_os_error().is_some_and(|code| told_by_icmp.contains(&code))
 }
 
 /// The datagrams of one system call; the few of an ordinary wake need no heap.

@@ -1,14 +1,10 @@
 //! The frames, as the codec reads them.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use proptest::prelude::*;
 
-use super::{
-    DATA_HEADROOM, DATA_TAILROOM, DataHeader, WrapError, icmp_for_client, icmp_indication,
-    wrap_channel_data, wrap_data_indication,
-};
+use super::{FrameHeader, TooLong, icmp_for_client, icmp_indication};
 use crate::address::{Family, PeerAddr};
 use crate::channel_data::{ChannelData, ChannelNumber};
 use crate::drops::DropReason;
@@ -24,12 +20,9 @@ fn peer(text: &str) -> PeerAddr {
     PeerAddr(text.parse().expect("the test writes valid addresses"))
 }
 
-/// A buffer full of what came before, with `payload` in its place.
-fn buffer(payload: &[u8]) -> (Vec<u8>, Range<usize>) {
-    let mut buffer = vec![0xAA; DATA_HEADROOM];
-    buffer.extend_from_slice(payload);
-    buffer.extend_from_slice(&[0xAA; DATA_TAILROOM]);
-    (buffer, DATA_HEADROOM..DATA_HEADROOM + payload.len())
+/// What the client gets.
+fn framed(header: &FrameHeader, payload: &[u8]) -> Vec<u8> {
+    [header.as_ref(), payload, &[0; 3][..header.padding()]].concat()
 }
 
 //= https://www.rfc-editor.org/rfc/rfc8656#section-11.3
@@ -46,27 +39,12 @@ fn a_data_indication_is_what_the_codec_would_write() {
             MessageWriter::new(&mut expected, Class::Indication, Method::DATA, id())
                 .attribute(&XorPeerAddress(peer.0))
                 .attribute(&Data(payload));
-            let (mut buffer, place) = buffer(payload);
 
-            let frame =
-                wrap_data_indication(&mut buffer, place, peer, id()).expect("there is room");
+            let header =
+                FrameHeader::data_indication(peer, id(), payload.len()).expect("it is short");
 
-            assert_eq!(expected, buffer[frame], "{peer} {payload:?}");
+            assert_eq!(expected, framed(&header, payload), "{peer} {payload:?}");
         }
-    }
-}
-
-#[test]
-fn a_header_alone_fits_a_gathered_send() {
-    for (address, length) in [("198.51.100.1:1", 36), ("[2001:db8::7]:9", 48)] {
-        let header = DataHeader::new(peer(address), id(), 4).expect("it is short");
-
-        let indication = [header.as_ref(), b"data"].concat();
-
-        assert_eq!(length, header.as_ref().len());
-        let message = Message::parse(&indication).expect("it is a message");
-        assert_eq!(Ok(Some(XorPeerAddress(peer(address).0))), message.read());
-        assert_eq!(Ok(Some(Data(b"data"))), message.read());
     }
 }
 
@@ -74,13 +52,11 @@ fn a_header_alone_fits_a_gathered_send() {
 fn channel_data_has_four_bytes_before_and_none_behind() {
     let number = ChannelNumber::new(0x4001).expect("a channel");
     for payload in [&b""[..], b"1", b"12345"] {
-        let (mut buffer, place) = buffer(payload);
+        let header = FrameHeader::channel_data(number, payload.len()).expect("it is short");
 
-        let frame = wrap_channel_data(&mut buffer, place, number).expect("there is room");
-
-        assert_eq!(DATA_HEADROOM - 4..DATA_HEADROOM + payload.len(), frame);
-        let read = ChannelData::parse_datagram(&buffer[frame]);
-        assert_eq!(Ok(ChannelData { number, data: payload }), read);
+        assert_eq!((4, 0), (header.as_ref().len(), header.padding()));
+        let frame = framed(&header, payload);
+        assert_eq!(Ok(ChannelData { number, data: payload }), ChannelData::parse_datagram(&frame));
     }
 }
 
@@ -88,38 +64,18 @@ fn channel_data_has_four_bytes_before_and_none_behind() {
 fn a_payload_that_no_frame_can_hold_is_refused() {
     let number = ChannelNumber::new(0x4000).expect("a channel");
     let (v4, v6) = (peer("198.51.100.1:1"), peer("[2001:db8::7]:9"));
-    let longest =
-        |peer| (65_400..=65_535).rfind(|&length| DataHeader::new(peer, id(), length).is_ok());
+    let longest = |peer| {
+        let fits = |&length: &usize| FrameHeader::data_indication(peer, id(), length).is_ok();
+        (65_400..=65_535).rfind(fits)
+    };
 
     // All of the body counts: the peer's address, both attribute headers and the padding.
     assert_eq!(Some(65_535 - 3 - 12 - 4), longest(v4));
     assert_eq!(Some(65_535 - 3 - 24 - 4), longest(v6));
-    let (mut buffer, place) = buffer(&[0; 65_536]);
-    let too_long = wrap_channel_data(&mut buffer, place.clone(), number);
-    assert_eq!(Err(WrapError::TooLong), too_long);
-    assert_eq!(Err(WrapError::TooLong), wrap_data_indication(&mut buffer, place, v4, id()));
-    assert_eq!(DropReason::Oversized, WrapError::TooLong.into());
-}
-
-#[test]
-fn a_buffer_without_room_is_refused() {
-    let number = ChannelNumber::new(0x4000).expect("a channel");
-    let v6 = peer("[2001:db8::7]:9");
-    let mut short = [0; 60];
-
-    let no_head = wrap_data_indication(&mut short, 47..50, v6, id());
-    let no_tail = wrap_data_indication(&mut short, 48..59, v6, id()).map(|frame| frame.len());
-    let beyond = wrap_channel_data(&mut short, 48..61, number);
-    let no_padding = wrap_data_indication(&mut short, 48..58, v6, id()).map(|frame| frame.len());
-
-    assert_eq!(Err(WrapError::NoRoom), no_head);
-    assert_eq!(Ok(60), no_tail);
-    assert_eq!(Err(WrapError::NoRoom), beyond);
-    assert_eq!(Ok(60), no_padding);
-    let cut = wrap_data_indication(&mut short[..59], 48..58, v6, id());
-    assert_eq!(Err(WrapError::NoRoom), cut);
-    assert_eq!(Err(WrapError::NoRoom), wrap_channel_data(&mut short, 3..5, number));
-    assert_eq!(DropReason::Oversized, WrapError::NoRoom.into());
+    assert_eq!(Err(TooLong), FrameHeader::channel_data(number, 65_536).map(|_| ()));
+    assert!(FrameHeader::channel_data(number, 65_535).is_ok());
+    assert_eq!(Err(TooLong), FrameHeader::data_indication(v4, id(), 65_536).map(|_| ()));
+    assert_eq!(DropReason::Oversized, TooLong.into());
 }
 
 //= https://www.rfc-editor.org/rfc/rfc8656#section-11.5
@@ -175,7 +131,7 @@ fn an_icmp_indication_names_peer_and_reason_and_has_no_data() {
 
 proptest! {
     #[test]
-    fn a_frame_carries_its_payload_and_leaves_the_rest_of_the_buffer_alone(
+    fn a_frame_carries_its_payload(
         payload in prop::collection::vec(any::<u8>(), 0..1500),
         address in any::<SocketAddr>(),
         id in any::<[u8; 12]>(),
@@ -183,22 +139,18 @@ proptest! {
     ) {
         let id = TransactionId::from_bytes(id);
         let number = ChannelNumber::new(number).expect("a channel");
-        let (mut indication, place) = buffer(&payload);
-        let mut channel_data = indication.clone();
-
         let peer = PeerAddr(SocketAddr::new(address.ip(), address.port()));
-        let frame = wrap_data_indication(&mut indication, place.clone(), peer, id).expect("room");
-        let message = Message::parse(&indication[frame.clone()]).expect("it is a message");
+
+        let header = FrameHeader::data_indication(peer, id, payload.len()).expect("it is short");
+        let indication = framed(&header, &payload);
+        let message = Message::parse(&indication).expect("it is a message");
         prop_assert_eq!(id, message.transaction_id());
         prop_assert_eq!(Ok(Some(XorPeerAddress(peer.0))), message.read());
         prop_assert_eq!(Ok(Some(Data(&payload))), message.read());
-        prop_assert!(indication[..frame.start].iter().all(|byte| *byte == 0xAA));
-        prop_assert!(indication[frame.end..].iter().all(|byte| *byte == 0xAA));
 
-        let frame = wrap_channel_data(&mut channel_data, place, number).expect("room");
-        let read = ChannelData::parse_datagram(&channel_data[frame.clone()]);
+        let header = FrameHeader::channel_data(number, payload.len()).expect("it is short");
+        let channel_data = framed(&header, &payload);
+        let read = ChannelData::parse_datagram(&channel_data);
         prop_assert_eq!(Ok(ChannelData { number, data: &payload }), read);
-        prop_assert!(channel_data[..frame.start].iter().all(|byte| *byte == 0xAA));
-        prop_assert!(channel_data[frame.end..].iter().all(|byte| *byte == 0xAA));
     }
 }

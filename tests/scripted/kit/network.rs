@@ -350,9 +350,11 @@ impl ClientTransport for PlayedTransport {
     fn send(&self, frames: &[Frame<'_>]) -> Sent {
         let mut sent = Sent::default();
         for frame in frames {
+            let mut bytes = Vec::new();
+            frame.append_to(&mut bytes);
             let packet = Packet {
                 from: self.five_tuple.server,
-                bytes: frame.bytes.to_vec(),
+                bytes,
                 fields: frame.fields,
                 dont_fragment: false,
             };

@@ -98,17 +98,21 @@ impl Link {
         };
         let mut pipe = self.pipe.borrow_mut();
         for chunk in frames.chunks(BATCH) {
-            let is_sealed = |frame: &&Frame<'_>| session.seal(&mut pipe, frame.bytes);
+            let mut message = Vec::new();
+            let is_sealed = |frame: &&Frame<'_>| {
+                message.clear();
+                frame.append_to(&mut message);
+                session.seal(&mut pipe, &message)
+            };
             let sealed: Frames<'_> = chunk.iter().filter(is_sealed).copied().collect();
             sent.failed += (chunk.len() - sealed.len()) as u32;
             let datagrams: Frames<'_> = sealed
                 .iter()
                 .zip(pipe.outgoing())
-                .map(|(f, bytes)| Frame { bytes, ..*f })
+                .map(|(f, bytes)| Frame { header: &[], bytes, padding: 0, ..*f })
                 .collect();
             let below = self.below.send(&datagrams);
-            let overhead =
-                datagrams.iter().zip(&sealed).map(|(d, f)| d.bytes.len() - f.bytes.len());
+            let overhead = datagrams.iter().zip(&sealed).map(|(d, f)| d.len() - f.len());
             // All records of a session are longer by the same.
             let overhead = overhead.max().unwrap_or(0) as u64 * u64::from(below.packets);
             sent.add(Sent { bytes: below.bytes.saturating_sub(overhead), ..below });

@@ -59,7 +59,7 @@ impl Outbox {
                 _ if fits => {
                     self.append(frame, length, behind);
                     sent.packets += 1;
-                    sent.bytes += frame.bytes.len() as u64;
+                    sent.bytes += frame.len() as u64;
                 }
                 FrameKind::Media => sent.no_room += 1,
                 FrameKind::Control => return Err(NotRead),
@@ -85,7 +85,7 @@ impl Outbox {
         }
         let Some(run) = self.runs.back_mut() else { return };
         let end = run.bytes.len() + length;
-        run.bytes.extend_from_slice(frame.bytes);
+        frame.append_to(&mut run.bytes);
         run.bytes.resize(end, 0);
         run.ends.push_back(end);
         self.waiting += length;
@@ -176,7 +176,7 @@ impl Run {
 }
 
 fn padded(frame: &Frame<'_>) -> usize {
-    frame.bytes.len() + stream_padding(frame.bytes.len())
+    frame.len() + stream_padding(frame.len())
 }
 
 /// The slices of one write.
@@ -254,7 +254,7 @@ mod tests {
             push(&mut outbox, &[media(&numbered(number))]);
         }
         let sent = push(&mut outbox, &[media(&numbered(4)), media(&numbered(5))]);
-        assert_eq!(Sent { packets: 2, bytes: 24, no_room: 2, failed: 0 }, sent);
+        assert_eq!(Sent { packets: 2, bytes: 24, no_room: 2, ..Sent::default() }, sent);
         assert_eq!(vec![3, 4, 5], numbers(&outbox));
     }
 

@@ -1,0 +1,280 @@
+//! Many datagrams in one system call: `sendmmsg` from borrowed slices, and within it one send for
+//! each run of datagrams that the kernel can cut apart itself (UDP_SEGMENT): one way through its
+//! layers instead of one for each.
+
+use std::cell::Cell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use smallvec::SmallVec;
+
+use super::control::Control;
+use super::{BATCH, names};
+use crate::transport::{HeaderFields, Sent};
+
+/// One datagram to send. Its payload may lie in two places, with zeros behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Datagram<'a> {
+    /// The destination.
+    pub(super) to: SocketAddr,
+    /// The head of the payload.
+    pub(super) header: &'a [u8],
+    /// What follows it.
+    pub(super) bytes: &'a [u8],
+    /// Zero bytes behind, three at most.
+    pub(super) padding: usize,
+    /// The header fields it is sent with, where they are chosen for each.
+    pub(super) fields: HeaderFields,
+}
+
+impl Datagram<'_> {
+    fn len(&self) -> usize {
+        self.header.len() + self.bytes.len() + self.padding
+    }
+
+    /// What it is made of, without what is empty.
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let padding = ZEROS.get(..self.padding).unwrap_or(ZEROS);
+        [self.header, self.bytes, padding].into_iter().filter(|slice| !slice.is_empty())
+    }
+}
+
+/// How the header fields and the source address of a `sendmmsg` are chosen.
+#[derive(Clone, Copy)]
+pub(super) enum HeaderChoice {
+    /// As the socket's own options say.
+    Socket,
+    /// By control messages of each datagram, from this local address where one is given.
+    EachDatagram { from: Option<IpAddr> },
+}
+
+/// The longest datagram of a socket that the kernel cuts from a longer send. It refuses those that
+/// do not fit the path (EINVAL), or any where the device cannot do it (EIO); what it has refused
+/// once is not tried again on that socket.
+#[derive(Debug)]
+pub(super) struct SegmentMax(Cell<usize>);
+
+impl SegmentMax {
+    pub(super) const fn new() -> SegmentMax {
+        SegmentMax(Cell::new(usize::MAX))
+    }
+
+    /// Remembers that datagrams of this length were refused for `error`; false when the reason is
+    /// another one than their being cut.
+    fn lower(&self, length: usize, error: &io::Error) -> bool {
+        match error.raw_os_error() {
+            Some(libc::EINVAL | libc::EMSGSIZE) => self.0.set(length.saturating_sub(1)),
+            Some(libc::EIO | libc::EOPNOTSUPP) => self.0.set(0),
+            _ => return false,
+        }
+        true
+    }
+
+    /// How many of these datagrams, from the first on, can be one send: they go to the same place
+    /// with the same header, and all but the last have the same length.
+    fn run_length(&self, datagrams: &[Datagram<'_>]) -> usize {
+        let Some(first) = datagrams.first() else { return 0 };
+        let length = first.len();
+        if length == 0 || length > self.0.get() {
+            return 1;
+        }
+        let fitting = (RUN_BYTES_MAX / length).clamp(1, RUN_MAX);
+        let mut run = 1;
+        for next in datagrams.iter().take(fitting).skip(1) {
+            let alike = next.to == first.to && next.fields == first.fields;
+            if !alike || next.len() > length || next.len() == 0 {
+                break;
+            }
+            run += 1;
+            if next.len() < length {
+                break;
+            }
+        }
+        run
+    }
+}
+
+/// Sends `datagrams` one after the other; one that fails is counted and passed over, and the socket
+/// lives on.
+pub(super) fn send_all(
+    socket: &impl AsFd,
+    datagrams: &[Datagram<'_>],
+    choice: HeaderChoice,
+    segment_max: &SegmentMax,
+) -> Sent {
+    let mut sent = Sent::default();
+    let mut rest = datagrams;
+    let mut retried = false;
+    while let Some(first) = rest.first() {
+        match send(socket.as_fd(), rest, choice, segment_max) {
+            Ok(Taken { datagrams, sends }) => {
+                let (taken, left) = rest.split_at(datagrams.clamp(1, rest.len()));
+                sent.packets += taken.len() as u32;
+                sent.sends += sends as u32;
+                sent.bytes += taken.iter().map(|datagram| datagram.len() as u64).sum::<u64>();
+                rest = left;
+                retried = false;
+            }
+            // A pending error of an earlier datagram is reported to whoever sends next, and cleared
+            // by the report: this datagram has not been tried yet.
+            Err(error) if !retried && is_pending_error(&error, first) => retried = true,
+            Err(error) => {
+                let run = segment_max.run_length(rest);
+                if run > 1 && segment_max.lower(first.len(), &error) {
+                    continue;
+                }
+                let (failed, left) = rest.split_at(run.min(rest.len()));
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => sent.no_room += failed.len() as u32,
+                    _ => sent.failed += failed.len() as u32,
+                }
+                rest = left;
+                retried = false;
+            }
+        }
+    }
+    sent
+}
+
+fn is_pending_error(error: &io::Error, datagram: &Datagram<'_>) -> bool {
+    // Port 0 is refused as such each time.
+    let told_by_icmp = [
+        libc::ECONNREFUSED,
+        libc::EHOSTUNREACH,
+        libc::ENETUNREACH,
+        libc::EMSGSIZE,
+        libc::EPROTO,
+        libc::EACCES,
+    ];
+    datagram.to.port() != 0 && error.raw_os_error().is_some_and(|code| told_by_icmp.contains(&code))
+}
+
+/// What one system call has taken.
+struct Taken {
+    datagrams: usize,
+    sends: usize,
+}
+
+/// Sends as many of `datagrams` as one system call can, in order and without blocking. Fewer than
+/// there are may mean that the next one failed, and why is what the next call says.
+///
+/// # Errors
+/// The reason why the first run of datagrams was not taken.
+fn send(
+    socket: BorrowedFd<'_>,
+    datagrams: &[Datagram<'_>],
+    choice: HeaderChoice,
+    segment_max: &SegmentMax,
+) -> io::Result<Taken> {
+    let datagrams = datagrams.get(..BATCH).unwrap_or(datagrams);
+    let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; BATCH];
+    let mut controls = [const { Control::new() }; BATCH];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
+    let mut runs: SmallVec<[usize; BATCH]> = SmallVec::new();
+    let mut vectors: SmallVec<[libc::iovec; BATCH]> = datagrams
+        .iter()
+        .flat_map(Datagram::slices)
+        .map(|slice| libc::iovec {
+            iov_base: slice.as_ptr().cast_mut().cast(),
+            iov_len: slice.len(),
+        })
+        .collect();
+    let mut vectors_left = vectors.as_mut_slice();
+    let mut rest = datagrams;
+    while let Some(first) = rest.first() {
+        let index = runs.len();
+        let (run, behind) = rest.split_at(segment_max.run_length(rest));
+        let slices = run.iter().map(|datagram| datagram.slices().count()).sum();
+        let (own, others) = vectors_left.split_at_mut(slices);
+        (rest, vectors_left) = (behind, others);
+        let name_len = names::write_address(&mut names[index], first.to);
+        let control = &mut controls[index];
+        let mut control_len = match choice {
+            HeaderChoice::Socket => 0,
+            HeaderChoice::EachDatagram { from } => control.write(first.to.ip(), first.fields, from),
+        };
+        if run.len() > 1 {
+            // A run's datagrams are at most as long as a send, which 16 bits can say.
+            control_len = control.write_segment(control_len, first.len() as u16);
+        }
+        headers[index].write(names::header(
+            names[index].as_mut_ptr().cast(),
+            name_len,
+            own,
+            control.as_mut_ptr(),
+            control_len,
+        ));
+        runs.push(run.len());
+    }
+    // SAFETY: as many headers as there are runs were initialised above; the names, control buffers,
+    // vectors and payloads they point to outlive the call, are as long as said, and sendmmsg only
+    // reads them.
+    let sent = unsafe {
+        libc::sendmmsg(
+            socket.as_raw_fd(),
+            headers.as_mut_ptr().cast(),
+            runs.len() as libc::c_uint,
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
+    };
+    let sends = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
+    Ok(Taken { datagrams: runs.iter().take(sends).sum(), sends })
+}
+
+const ZEROS: &[u8; 3] = &[0; 3];
+
+/// Datagrams that one send may be cut into: UDP_MAX_SEGMENTS of the oldest kernel that has it.
+const RUN_MAX: usize = 64;
+
+/// Bytes of one send: what the length field of an IPv4 header can say, less headers.
+const RUN_BYTES_MAX: usize = 65_535 - 20 - 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram<'a>(to: &str, header: &'a [u8], bytes: &'a [u8]) -> Datagram<'a> {
+        let to = to.parse().expect("an address");
+        Datagram { to, header, bytes, padding: 0, fields: HeaderFields::default() }
+    }
+
+    #[test]
+    fn a_run_has_one_place_one_header_and_one_length_but_for_its_last() {
+        let (a, b) = ("192.0.2.1:1", "192.0.2.1:2");
+        let long = [0; 30_000];
+        let marked = HeaderFields { hop_limit: Some(9), traffic_class: 0 };
+        let rows: [(&[Datagram<'_>], usize); 9] = [
+            (&[], 0),
+            (&[datagram(a, b"head", b"data")], 1),
+            (&[datagram(a, b"head", b"data"), datagram(a, b"", b"headdata")], 2),
+            (&[datagram(a, b"", b"12"), datagram(a, b"", b"1"), datagram(a, b"", b"1")], 2),
+            (&[datagram(a, b"", b"1"), datagram(a, b"", b"12")], 1),
+            (&[datagram(a, b"", b"12"), datagram(b, b"", b"12")], 1),
+            (&[datagram(a, b"", b""), datagram(a, b"", b"")], 1),
+            (&[datagram(a, b"", &long), datagram(a, b"", &long), datagram(a, b"", &long)], 2),
+            (&[datagram(a, b"", b"1"), Datagram { fields: marked, ..datagram(a, b"", b"1") }], 1),
+        ];
+        for (datagrams, expected) in rows {
+            assert_eq!(expected, SegmentMax::new().run_length(datagrams), "{datagrams:?}");
+        }
+        let many = vec![datagram(a, b"", b"1"); 100];
+        assert_eq!(RUN_MAX, SegmentMax::new().run_length(&many));
+    }
+
+    #[test]
+    fn what_was_refused_once_is_not_tried_again() {
+        let segment_max = SegmentMax::new();
+        let (long, short) = ([0; 1500], [0; 1400]);
+        let long = vec![datagram("192.0.2.1:1", b"", &long); 3];
+        let short = vec![datagram("192.0.2.1:1", b"", &short); 3];
+
+        assert!(!segment_max.lower(1500, &io::Error::from_raw_os_error(libc::EAGAIN)));
+        assert_eq!(3, segment_max.run_length(&long));
+        assert!(segment_max.lower(1500, &io::Error::from_raw_os_error(libc::EINVAL)));
+        assert_eq!((1, 3), (segment_max.run_length(&long), segment_max.run_length(&short)));
+        assert!(segment_max.lower(1400, &io::Error::from_raw_os_error(libc::EIO)));
+        assert_eq!(1, segment_max.run_length(&short));
+    }
+}
