@@ -22,6 +22,9 @@ pub enum BenchError {
     /// An argument does not make sense.
     #[error("{0}")]
     Argument(String),
+    /// A plot could not be drawn.
+    #[error("drawing: {0}")]
+    Drawing(String),
     /// A program started by `compare` did not do its part.
     #[error("{program}: {problem}")]
     Program {

@@ -1,9 +1,14 @@
 //! What a flood of requests that lead nowhere costs the server.
 
+use std::array;
+use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use serde::{Deserialize, Serialize};
 use sterna_proto::credentials::{Key, PasswordAlgorithm};
 use sterna_proto::integrity::IntegrityAlgorithm;
@@ -14,6 +19,7 @@ use sterna_proto::stun::{
 
 use crate::clock::{self, Clock};
 use crate::error::{BenchError, DuringExt};
+use crate::mmsg::{BATCH, Receiver};
 use crate::process::Process;
 use crate::target::grow_buffers;
 
@@ -29,13 +35,37 @@ pub enum FloodKind {
     FailedLogin,
 }
 
-/// A flood from one source address, at a steady rate for a while.
+impl FloodKind {
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            FloodKind::Binding => "binding",
+            FloodKind::Unauthenticated => "unauthenticated",
+            FloodKind::FailedLogin => "failed-login",
+        }
+    }
+}
+
+impl FloodKind {
+    /// Where a flood comes from unless told otherwise: not from where clients are, and each kind
+    /// from an address of its own, as a server may hold one against its source.
+    pub fn source(self) -> Ipv4Addr {
+        match self {
+            FloodKind::Binding => Ipv4Addr::new(127, 0, 1, 1),
+            FloodKind::Unauthenticated => Ipv4Addr::new(127, 0, 1, 2),
+            FloodKind::FailedLogin => Ipv4Addr::new(127, 0, 1, 3),
+        }
+    }
+}
+
+/// Ports of that address that take turns unless told otherwise.
+pub const FLOOD_PORTS: usize = 16;
+
+/// Requests that lead nowhere, from one source address.
 #[derive(Clone, Debug)]
-pub struct FloodPlan {
+pub struct FloodSettings {
     /// Where the server listens for UDP.
     pub server: SocketAddrV4,
-    /// Its process.
-    pub pid: u32,
     /// What is sent.
     pub kind: FloodKind,
     /// The address it comes from.
@@ -44,6 +74,15 @@ pub struct FloodPlan {
     pub ports: usize,
     /// Requests per second.
     pub rate: u64,
+}
+
+/// A flood at a steady rate for a while.
+#[derive(Clone, Debug)]
+pub struct FloodPlan {
+    /// Of what.
+    pub settings: FloodSettings,
+    /// The server's process.
+    pub pid: u32,
     /// How long.
     pub duration: Duration,
 }
@@ -67,46 +106,92 @@ pub struct FloodReport {
 
 /// Sends the flood and counts what comes back.
 pub fn run(plan: &FloodPlan) -> Result<FloodReport, BenchError> {
-    if plan.rate == 0 || plan.rate > RATE_MAX || plan.duration > DURATION_MAX {
-        let seconds = DURATION_MAX.as_secs();
-        let problem =
-            format!("a flood has a rate of 1 to {RATE_MAX} and lasts {seconds} s at most");
+    if plan.duration > DURATION_MAX {
+        let problem = format!("a flood lasts {} s at most", DURATION_MAX.as_secs());
         return Err(BenchError::Argument(problem));
     }
-    if plan.ports == 0 || plan.ports > PORTS_MAX {
-        return Err(BenchError::Argument(format!("ports: 1 to {PORTS_MAX}")));
-    }
-    let mut sources = Vec::with_capacity(plan.ports);
-    for number in 0..plan.ports {
-        sources.push(Source::open(plan, number)?);
-    }
+    let mut flooder = Flooder::open(&plan.settings)?;
     let process = Process::new(plan.pid);
     let before = process.cpu_nanos()?;
     let clock = Clock::start();
-    let (mut sent, mut answers) = (0, 0);
     while clock.elapsed() < plan.duration {
-        let due = due(plan.rate, clock.nanos());
-        for number in sent..due {
-            let turn = usize::try_from(number).unwrap_or(0);
-            let index = turn % sources.len();
-            if let Some(source) = sources.get_mut(index) {
-                source.send(turn / plan.ports)?;
-            }
+        if !flooder.pump(clock.nanos())? {
+            clock::sleep(TICK);
         }
-        sent = due;
-        answers += sources.iter_mut().map(Source::drain).sum::<u64>();
-        clock::sleep(TICK);
     }
     let elapsed = clock.elapsed().as_secs_f64();
     let spent = process.cpu_nanos()?.saturating_sub(before) as f64 / 1e9;
+    let (sent, answers) = flooder.counts();
     Ok(FloodReport {
-        kind: plan.kind,
+        kind: plan.settings.kind,
         sent,
         sent_per_second: sent as f64 / elapsed,
         answers,
         server_cpu_share: spent / elapsed,
         server_cpu_us_per_request: spent * 1e6 / sent.max(1) as f64,
     })
+}
+
+/// A flood that is sent bit by bit, by whoever has other things to do as well.
+pub(crate) struct Flooder {
+    rate: u64,
+    sources: Vec<Source>,
+    headers: MultiHeaders<SockaddrIn>,
+    receiver: Receiver,
+    turn: usize,
+    sent: u64,
+    answers: u64,
+}
+
+impl Flooder {
+    pub(crate) fn open(settings: &FloodSettings) -> Result<Flooder, BenchError> {
+        if settings.rate == 0 || settings.rate > RATE_MAX {
+            let problem = format!("a flood has a rate of 1 to {RATE_MAX}");
+            return Err(BenchError::Argument(problem));
+        }
+        if settings.ports == 0 || settings.ports > PORTS_MAX {
+            return Err(BenchError::Argument(format!("ports: 1 to {PORTS_MAX}")));
+        }
+        let sources = (0..settings.ports).map(|number| Source::open(settings, number));
+        Ok(Flooder {
+            rate: settings.rate,
+            sources: sources.collect::<Result<_, _>>()?,
+            headers: MultiHeaders::preallocate(PUMP, None),
+            receiver: Receiver::default(),
+            turn: 0,
+            sent: 0,
+            answers: 0,
+        })
+    }
+
+    /// Sends a part of what is due so many nanoseconds after the start, from the port whose turn it
+    /// is, and reads what has been answered to that port. Says whether there was anything to send.
+    ///
+    /// The part is small, so that packets beside the flood are not kept waiting.
+    pub(crate) fn pump(&mut self, nanos: u64) -> Result<bool, BenchError> {
+        let missing = due(self.rate, nanos).saturating_sub(self.sent);
+        let count = usize::try_from(missing).unwrap_or(PUMP).min(PUMP);
+        let index = self.turn % self.sources.len();
+        self.turn += 1;
+        let Some(source) = self.sources.get_mut(index) else { return Ok(false) };
+        if count > 0 {
+            source.send(&mut self.headers, count)?;
+            self.sent += count as u64;
+        }
+        // An error is the ICMP answer to an earlier request.
+        self.answers += self.receiver.receive(&source.socket, BATCH).unwrap_or(0) as u64;
+        Ok(count > 0)
+    }
+
+    /// Begins to count from zero, at the time zero.
+    pub(crate) fn restart(&mut self) {
+        (self.sent, self.answers) = (0, 0);
+    }
+
+    /// Requests sent and answers read since the start.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.sent, self.answers)
+    }
 }
 
 /// Requests that should have been sent after so many nanoseconds.
@@ -119,41 +204,40 @@ fn due(rate: u64, nanos: u64) -> u64 {
 struct Source {
     socket: UdpSocket,
     requests: Vec<Vec<u8>>,
+    next: usize,
 }
 
 impl Source {
-    fn open(plan: &FloodPlan, number: usize) -> Result<Source, BenchError> {
-        let socket = UdpSocket::bind((plan.source, 0)).during("binding the source")?;
-        socket.connect(plan.server).during("binding the source")?;
+    fn open(settings: &FloodSettings, number: usize) -> Result<Source, BenchError> {
+        let socket = UdpSocket::bind((settings.source, 0)).during("binding the source")?;
+        socket.connect(settings.server).during("binding the source")?;
         grow_buffers(&socket);
-        let challenge = match plan.kind {
+        let challenge = match settings.kind {
             FloodKind::FailedLogin => Some(Challenge::of(&socket)?),
             FloodKind::Binding | FloodKind::Unauthenticated => None,
         };
         socket.set_nonblocking(true).during("binding the source")?;
-        let request = |count| request(plan.kind, number, count, challenge.as_ref());
+        let request = |count| request(settings.kind, number, count, challenge.as_ref());
         let requests = (0..REQUESTS_OF_A_PORT).map(request).collect::<Result<_, _>>()?;
-        Ok(Source { socket, requests })
+        Ok(Source { socket, requests, next: 0 })
     }
 
-    fn send(&mut self, turn: usize) -> Result<(), BenchError> {
-        let Some(request) = self.requests.get(turn % REQUESTS_OF_A_PORT) else { return Ok(()) };
-        match self.socket.send(request) {
-            Ok(_) => Ok(()),
-            // The network is full, as in a flood it may be.
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+    fn send(
+        &mut self,
+        headers: &mut MultiHeaders<SockaddrIn>,
+        count: usize,
+    ) -> Result<(), BenchError> {
+        let slices: [[IoSlice<'_>; 1]; PUMP] = array::from_fn(|index| {
+            [IoSlice::new(&self.requests[(self.next + index) % self.requests.len()])]
+        });
+        self.next = (self.next + count) % self.requests.len();
+        let (fd, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        let to: [Option<SockaddrIn>; PUMP] = [None; PUMP];
+        match sendmmsg(fd, headers, &slices[..count], &to[..count], [], flags) {
+            // What the network has no room for is lost, as in a flood it may be.
+            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
             Err(error) => Err(error).during("sending"),
         }
-    }
-
-    /// How many answers have come since the last time.
-    fn drain(&mut self) -> u64 {
-        let mut room = [0; 1024];
-        let mut count = 0;
-        while self.socket.recv(&mut room).is_ok() {
-            count += 1;
-        }
-        count
     }
 }
 
@@ -168,9 +252,10 @@ impl Challenge {
         let silent = || BenchError::Floor("the server gave no nonce");
         socket.set_read_timeout(Some(ANSWER_WAIT)).during("asking for a nonce")?;
         let asked = request(FloodKind::Unauthenticated, usize::MAX, 0, None)?;
-        socket.send(&asked).during("asking for a nonce")?;
         let mut room = [0; 2048];
-        let length = socket.recv(&mut room).during("asking for a nonce")?;
+        let mut ask = || socket.send(&asked).and_then(|_| socket.recv(&mut room));
+        let answers = (0..ASK_TRIES).find_map(|_| ask().ok());
+        let length = answers.ok_or_else(silent)?;
         let answer = room.get(..length).and_then(|bytes| Message::parse(bytes).ok());
         let answer = answer.ok_or_else(silent)?;
         let realm: Option<Realm<'_>> = answer.read().ok().flatten();
@@ -230,6 +315,12 @@ const PORTS_MAX: usize = 1000;
 /// So many different transactions of each port: more than a session remembers answers of.
 const REQUESTS_OF_A_PORT: usize = 4096;
 
+/// Requests sent at once.
+const PUMP: usize = 16;
+
 const TICK: Duration = Duration::from_micros(200);
 
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
+const ANSWER_WAIT: Duration = Duration::from_millis(500);
+
+/// A server may answer strangers only so often in a second.
+const ASK_TRIES: usize = 10;

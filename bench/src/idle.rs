@@ -1,5 +1,6 @@
 //! What allocations cost that do nothing, and whether all of it comes back.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,8 +19,13 @@ pub struct IdlePlan {
     pub pid: u32,
     /// Allocations that exist at the same time, with one channel each.
     pub allocations: usize,
+    /// Clients that ask at the same time, each of which waits for its answers.
+    pub clients: usize,
     /// How often they are made and given back.
     pub rounds: usize,
+    /// Whether the peer of each is the allocation made before it, where a server relays to no one
+    /// else.
+    pub among_clients: bool,
     /// What passes before memory is read, so that the server can finish what it does behind.
     pub settle: Duration,
     /// What passes in each round between the release and the last reading. Servers remember
@@ -35,13 +41,16 @@ pub struct Round {
     pub round: usize,
     /// Allocations made, each with its channel.
     pub allocations: usize,
+    /// How many addresses the relay has spread them over.
+    #[serde(default)]
+    pub relayed_addresses: usize,
     /// Resident memory with all of them in place.
     pub resident_bytes: u64,
     /// What each of them added to the server's memory before the first round.
     pub resident_bytes_per_allocation: f64,
     /// Open descriptors with all of them in place.
     pub descriptors: usize,
-    /// Allocations with their channel made per second, by one client that waits for each answer.
+    /// Allocations with their channel made per second, by clients that wait for each answer.
     pub made_per_second: f64,
     /// The server's CPU time for making one allocation, binding its channel and giving it back.
     pub cpu_us_per_allocation: f64,
@@ -66,8 +75,11 @@ pub struct IdleReport {
 
 /// Runs all rounds. `progress` hears of each as it ends.
 pub fn run(plan: &IdlePlan, mut progress: impl FnMut(&Round)) -> Result<IdleReport, BenchError> {
-    if plan.allocations == 0 || plan.rounds == 0 || plan.rounds > ROUNDS_MAX {
-        let problem = format!("at least one allocation, and 1 to {ROUNDS_MAX} rounds");
+    let rounds_fit = (1..=ROUNDS_MAX).contains(&plan.rounds);
+    if plan.allocations == 0 || !rounds_fit || !(1..=CLIENTS_MAX).contains(&plan.clients) {
+        let problem = format!(
+            "at least one allocation, 1 to {ROUNDS_MAX} rounds, 1 to {CLIENTS_MAX} clients"
+        );
         return Err(BenchError::Argument(problem));
     }
     let process = Process::new(plan.pid);
@@ -94,14 +106,13 @@ fn one_round(plan: &IdlePlan, round: usize, before: u64) -> Result<Round, BenchE
     let clock = Clock::start();
     let paths = make(plan)?;
     let elapsed = clock.elapsed();
+    let relayed: HashSet<_> = paths.iter().map(|path| *path.relayed().ip()).collect();
 
     sleep(plan.settle);
     let resident_bytes = process.resident_bytes()?;
     let descriptors = process.descriptors()?;
 
-    for path in paths {
-        path.close()?;
-    }
+    release(paths, plan.clients)?;
     sleep(plan.settle);
     // Before the pause, in which a server spends time on other things.
     let cpu = process.cpu_nanos()?.saturating_sub(cpu_before);
@@ -110,6 +121,7 @@ fn one_round(plan: &IdlePlan, round: usize, before: u64) -> Result<Round, BenchE
     Ok(Round {
         round,
         allocations: plan.allocations,
+        relayed_addresses: relayed.len(),
         resident_bytes,
         resident_bytes_per_allocation: resident_bytes.saturating_sub(before) as f64 / count,
         descriptors,
@@ -122,10 +134,48 @@ fn one_round(plan: &IdlePlan, round: usize, before: u64) -> Result<Round, BenchE
 }
 
 fn make(plan: &IdlePlan) -> Result<Vec<Path>, BenchError> {
-    let mut paths = Vec::with_capacity(plan.allocations);
-    for index in 0..plan.allocations {
+    let shares = (0..plan.clients).map(|first| (first..plan.allocations).step_by(plan.clients));
+    let made = at_once(shares, |indices| make_some(plan, indices))?;
+    Ok(made.into_iter().flatten().collect())
+}
+
+fn release(paths: Vec<Path>, clients: usize) -> Result<(), BenchError> {
+    let mut shares: Vec<Vec<Path>> = Vec::new();
+    shares.resize_with(clients, Vec::new);
+    for (index, path) in paths.into_iter().enumerate() {
+        shares[index % clients].push(path);
+    }
+    at_once(shares, |share| share.into_iter().try_for_each(Path::close)).map(|_| ())
+}
+
+/// Does `work` with each share, a thread for each.
+fn at_once<S: Send, T: Send>(
+    shares: impl IntoIterator<Item = S>,
+    work: impl Fn(S) -> Result<T, BenchError> + Sync,
+) -> Result<Vec<T>, BenchError> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> =
+            shares.into_iter().map(|share| scope.spawn(move || work(share))).collect();
+        let gone = |_| Err(BenchError::Argument("a client panicked".to_owned()));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(gone)).collect()
+    })
+}
+
+fn make_some(
+    plan: &IdlePlan,
+    indices: impl Iterator<Item = usize>,
+) -> Result<Vec<Path>, BenchError> {
+    let mut paths = Vec::new();
+    let mut before = None;
+    for index in indices {
         let mut path = plan.target.open(client_address(index))?;
-        path.bind_channel(CHANNEL, PEER)?;
+        // The first has nobody before it, and goes without a channel.
+        let peer = if plan.among_clients { before } else { Some(PEER) };
+        if let Some(peer) = peer {
+            path.bind_channel(CHANNEL, peer)?;
+        }
+        before = Some(path.relayed());
         paths.push(path);
     }
     Ok(paths)
@@ -137,3 +187,4 @@ const CHANNEL: u16 = 0x4000;
 const PEER: std::net::SocketAddrV4 = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9);
 
 const ROUNDS_MAX: usize = 1000;
+const CLIENTS_MAX: usize = 256;

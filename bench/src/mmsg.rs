@@ -8,8 +8,13 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, send, sendmmsg, sendto};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, recvmmsg,
+    send, sendmmsg, sendmsg, sendto,
+};
+use nix::sys::time::TimeSpec;
 use sterna_proto::channel_data::stream_padding;
 
 /// Datagrams moved by one call at most.
@@ -27,20 +32,40 @@ const BUFFER: usize = HEADROOM + DATAGRAM_MAX;
 pub struct Receiver {
     headers: MultiHeaders<SockaddrIn>,
     buffers: Box<[[u8; BUFFER]]>,
-    arrived: [(SockaddrIn, usize); BATCH],
+    arrived: [Arrived; BATCH],
+}
+
+/// What is known of a received datagram.
+#[derive(Clone, Copy)]
+struct Arrived {
+    source: SockaddrIn,
+    len: usize,
+    /// The time of day in nanoseconds at which the kernel had it.
+    at: Option<u64>,
 }
 
 impl Default for Receiver {
     fn default() -> Receiver {
-        Receiver {
-            headers: MultiHeaders::preallocate(BATCH, None),
-            buffers: vec![[0; BUFFER]; BATCH].into_boxed_slice(),
-            arrived: [(SockaddrIn::new(0, 0, 0, 0, 0), 0); BATCH],
-        }
+        Receiver::with_headers(MultiHeaders::preallocate(BATCH, None))
     }
 }
 
 impl Receiver {
+    /// A receiver for sockets with `SO_TIMESTAMPNS` set, and only for those: headers that have once
+    /// come back without a time have no room for one any more.
+    pub fn with_arrival_times() -> Receiver {
+        Receiver::with_headers(MultiHeaders::preallocate(BATCH, Some(cmsg_space!(TimeSpec))))
+    }
+
+    fn with_headers(headers: MultiHeaders<SockaddrIn>) -> Receiver {
+        let nothing = Arrived { source: SockaddrIn::new(0, 0, 0, 0, 0), len: 0, at: None };
+        Receiver {
+            headers,
+            buffers: vec![[0; BUFFER]; BATCH].into_boxed_slice(),
+            arrived: [nothing; BATCH],
+        }
+    }
+
     /// Takes what waits at the socket, up to `limit` datagrams, and returns how many.
     /// An empty socket gives zero; other errors are the caller's to judge.
     pub fn receive(&mut self, socket: &UdpSocket, limit: usize) -> Result<usize, Errno> {
@@ -58,8 +83,8 @@ impl Receiver {
         };
         let mut count = 0;
         for (message, arrived) in messages.zip(&mut self.arrived) {
-            if let Some(address) = message.address {
-                *arrived = (address, message.bytes);
+            if let Some(source) = message.address {
+                *arrived = Arrived { source, len: message.bytes, at: arrival_time(&message) };
                 count += 1;
             }
         }
@@ -68,19 +93,35 @@ impl Receiver {
 
     /// The datagram at `index` of the last batch, and who sent it.
     pub fn datagram(&self, index: usize) -> (SockaddrIn, &[u8]) {
-        let (source, len) = self.arrived[index];
+        let Arrived { source, len, .. } = self.arrived[index];
         (source, &self.buffers[index][HEADROOM..HEADROOM + len])
+    }
+
+    /// The time of day, in nanoseconds, at which the kernel had the datagram at `index`.
+    pub fn arrival_time(&self, index: usize) -> Option<u64> {
+        self.arrived[index].at
     }
 
     /// The same with [`HEADROOM`] writable bytes in front of it.
     pub fn datagram_with_headroom(&mut self, index: usize) -> (SockaddrIn, &mut [u8]) {
-        let (source, len) = self.arrived[index];
+        let Arrived { source, len, .. } = self.arrived[index];
         (source, &mut self.buffers[index][..HEADROOM + len])
     }
 }
 
+fn arrival_time(message: &RecvMsg<'_, '_, SockaddrIn>) -> Option<u64> {
+    message.cmsgs().ok()?.find_map(|control| match control {
+        ControlMessageOwned::ScmTimestampns(at) => {
+            let seconds = u64::try_from(at.tv_sec()).ok()?;
+            Some(seconds * 1_000_000_000 + u64::try_from(at.tv_nsec()).ok()?)
+        }
+        _ => None,
+    })
+}
+
 /// A batch of datagrams of one length to be sent.
 pub struct Sender {
+    segments: Option<u16>,
     headers: MultiHeaders<SockaddrIn>,
     buffers: Vec<Vec<u8>>,
     addresses: [Option<SockaddrIn>; BATCH],
@@ -91,11 +132,19 @@ impl Sender {
     /// A sender of datagrams with `len` bytes each.
     pub fn new(len: usize) -> Sender {
         Sender {
+            segments: None,
             headers: MultiHeaders::preallocate(BATCH, None),
             buffers: vec![vec![0; len]; BATCH],
             addresses: [None; BATCH],
             filled: 0,
         }
+    }
+
+    /// One that hands a batch to the kernel as a single piece to be cut up (`UDP_SEGMENT`). The
+    /// batch must have one destination.
+    pub fn segmented(len: usize) -> Sender {
+        // The caller's datagrams are shorter than 65,536 bytes.
+        Sender { segments: Some(len as u16), ..Sender::new(len) }
     }
 
     /// Datagrams that wait for [`Sender::flush`].
@@ -146,6 +195,9 @@ impl Sender {
             1 => return self.send_first(socket),
             _ => {}
         }
+        if let Some(segment) = self.segments {
+            return self.send_segments(socket, filled, segment);
+        }
         let buffers = &self.buffers;
         let slices: [[IoSlice<'_>; 1]; BATCH] =
             array::from_fn(|index| [IoSlice::new(&buffers[index])]);
@@ -160,6 +212,24 @@ impl Sender {
         );
         match sent {
             Ok(messages) => Ok(messages.count()),
+            Err(Errno::EAGAIN) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send_segments(
+        &self,
+        socket: &UdpSocket,
+        filled: usize,
+        segment: u16,
+    ) -> Result<usize, Errno> {
+        let slices: [IoSlice<'_>; BATCH] =
+            array::from_fn(|index| IoSlice::new(&self.buffers[index]));
+        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        let control = [ControlMessage::UdpGsoSegments(&segment)];
+        let to = self.addresses[0].as_ref();
+        match sendmsg(fd, &slices[..filled], &control, flags, to) {
+            Ok(_) => Ok(filled),
             Err(Errno::EAGAIN) => Ok(0),
             Err(error) => Err(error),
         }
@@ -233,6 +303,39 @@ mod tests {
         assert_eq!(Ok(2), receiver.receive(&to, BATCH));
         assert_eq!([1], receiver.datagram(0).1);
         assert_eq!([2], receiver.datagram(1).1);
+    }
+
+    #[test]
+    fn a_batch_sent_in_segments_arrives_as_datagrams() {
+        let (from, _) = socket();
+        let (to, to_address) = socket();
+        let mut sender = Sender::segmented(3);
+        for number in 0..5 {
+            sender.push(Some(to_address.into())).copy_from_slice(&[number; 3]);
+        }
+        assert_eq!(Ok(5), sender.flush(&from));
+        let mut receiver = Receiver::default();
+        assert_eq!(Ok(5), receiver.receive(&to, BATCH));
+        assert_eq!([4; 3], receiver.datagram(4).1);
+    }
+
+    #[test]
+    fn the_kernel_says_when_a_datagram_arrived_however_late_it_is_read() {
+        let (from, _) = socket();
+        let (to, to_address) = socket();
+        nix::sys::socket::setsockopt(&to, nix::sys::socket::sockopt::ReceiveTimestampns, &true)
+            .unwrap();
+        let clock = crate::clock::Clock::start();
+        let mut receiver = Receiver::with_arrival_times();
+        for _ in 0..3 {
+            let before = clock.nanos();
+            from.send_to(&[1], to_address).unwrap();
+            let after = clock.nanos();
+            assert_eq!(Ok(1), receiver.receive(&to, BATCH));
+            let at = clock.at_time_of_day(receiver.arrival_time(0).unwrap());
+            // The two clocks are read one after the other at the start.
+            assert!(at + 100_000 >= before && at <= after + 100_000, "{before} {at} {after}");
+        }
     }
 
     #[test]

@@ -11,10 +11,17 @@ use crate::error::{BenchError, DuringExt};
 
 /// Keeps this thread, and every thread and process it starts from here on, on one core.
 pub fn pin_to(core: usize) -> Result<(), BenchError> {
-    let mut cores = CpuSet::new();
-    cores.set(core).during(&format!("core {core}"))?;
+    pin_to_any(&[core])
+}
+
+/// The same on several cores.
+pub fn pin_to_any(cores: &[usize]) -> Result<(), BenchError> {
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core).during(&format!("core {core}"))?;
+    }
     // Pid 0 is the calling thread.
-    sched_setaffinity(Pid::from_raw(0), &cores).during(&format!("pinning to core {core}"))
+    sched_setaffinity(Pid::from_raw(0), &set).during(&format!("pinning to cores {cores:?}"))
 }
 
 /// Raises the limit on open descriptors to `wanted` (where the system permits) and returns what the

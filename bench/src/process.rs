@@ -36,6 +36,19 @@ impl Process {
         Ok(total)
     }
 
+    /// Its living threads and what CPU time each has used.
+    pub fn threads(&self) -> Result<Vec<Thread>, BenchError> {
+        let tasks = self.path("task");
+        let entries = fs::read_dir(&tasks).during(&tasks.display().to_string())?;
+        let thread = |folder: PathBuf| {
+            let id = folder.file_name()?.to_string_lossy().parse().ok()?;
+            let name = fs::read_to_string(folder.join("comm")).ok()?.trim().to_owned();
+            let cpu_nanos = first_number(&fs::read_to_string(folder.join("schedstat")).ok()?)?;
+            Some(Thread { id, name, cpu_nanos })
+        };
+        Ok(entries.flatten().filter_map(|entry| thread(entry.path())).collect())
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64, BenchError> {
         let path = self.path("status");
@@ -56,6 +69,17 @@ impl Process {
     fn path(&self, entry: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{entry}", self.pid))
     }
+}
+
+/// A thread of a process.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Thread {
+    /// The kernel's number for it.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// CPU time used since it began.
+    pub cpu_nanos: u64,
 }
 
 fn first_number(text: &str) -> Option<u64> {

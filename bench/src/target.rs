@@ -10,7 +10,8 @@ use crate::error::{BenchError, DuringExt};
 use crate::floor;
 use crate::floor_setup::Setup;
 use crate::link::{
-    FloorLink, Link, StreamLink, UdpLink, client_options, connect_tcp, connect_tls, tls_options,
+    Datagrams, FloorLink, Link, StreamLink, UdpLink, client_options, connect_tcp, connect_tls,
+    tls_options,
 };
 
 /// How the relay is spoken to.
@@ -65,8 +66,8 @@ impl Target {
         match (self.kind, self.transport) {
             (Kind::Turn, Transport::Udp) => {
                 let socket = self.udp_socket(local)?;
-                let client = Client::over(socket, client_options(&self.user, &self.password))?;
-                open_turn(client, UdpLink)
+                let options = client_options(&self.user, &self.password);
+                open_turn(Client::with(Datagrams(socket), options), UdpLink)
             }
             (Kind::Turn, Transport::Tcp) => {
                 let tcp = connect_tcp(local, self.server)?;
@@ -90,7 +91,7 @@ impl Target {
         Ok(socket)
     }
 
-    fn open_stream<S: ByteStream + 'static>(&self, stream: S) -> Result<Path, BenchError> {
+    fn open_stream<S: ByteStream + Send + 'static>(&self, stream: S) -> Result<Path, BenchError> {
         let options = client_options(&self.user, &self.password);
         open_turn(Client::with(Framed::new(stream), options), StreamLink::new)
     }

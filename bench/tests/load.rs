@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sterna_bench::error::BenchError;
+use sterna_bench::flood::{FloodKind, FloodSettings};
 use sterna_bench::floor::{Floor, ask};
 use sterna_bench::floor_setup::Setup;
 use sterna_bench::idle::{self, IdlePlan};
@@ -53,6 +54,9 @@ impl World {
             allocations: 4,
             payload: 100,
             burst: 1,
+            gso: false,
+            kernel_time: false,
+            flood: None,
             rate: None,
             window: 8,
             warm_up: Duration::from_millis(20),
@@ -83,6 +87,52 @@ fn every_direction_is_delivered_and_counted() {
         check(&load::run(&world.plan(direction)).unwrap());
     }
     assert_eq!(0, world.stop());
+}
+
+#[test]
+fn bursts_in_one_piece_are_delivered_and_counted() {
+    let world = World::new();
+    for direction in [Direction::ClientToPeer, Direction::PeerToClient] {
+        let plan = LoadPlan { burst: 8, window: 16, gso: true, ..world.plan(direction) };
+        check(&load::run(&plan).unwrap());
+    }
+    assert_eq!(0, world.stop());
+}
+
+#[test]
+fn latency_may_end_when_the_kernel_has_a_packet() {
+    let world = World::new();
+    for direction in [Direction::ClientToPeer, Direction::PeerToClient] {
+        let plan = LoadPlan { kernel_time: true, rate: Some(1000), ..world.plan(direction) };
+        let report = load::run(&plan).unwrap();
+        check(&report);
+        assert!(report.behind_p99_us.is_some(), "{report:?}");
+    }
+    assert_eq!(0, world.stop());
+}
+
+#[test]
+fn packets_are_counted_beside_a_flood_and_the_flood_as_well() {
+    let world = World::new();
+    let flood = FloodSettings {
+        server: world.target.server,
+        kind: FloodKind::Binding,
+        source: FloodKind::Binding.source(),
+        ports: 2,
+        rate: 1000,
+    };
+    let plan = LoadPlan {
+        rate: Some(1000),
+        flood: Some(flood.clone()),
+        ..world.plan(Direction::ClientToPeer)
+    };
+    let report = load::run(&plan).unwrap();
+    check(&report);
+    assert!(report.flood.is_some_and(|flood| flood.sent_per_second > 0.0));
+    let endless = LoadPlan { rate: None, ..plan };
+    assert!(load::run(&endless).is_err());
+    // The floor knows no Binding, which it drops.
+    assert!(world.stop() > 0);
 }
 
 #[test]
@@ -135,7 +185,9 @@ fn idle_allocations_come_and_go() {
         target: world.target.clone(),
         pid: std::process::id(),
         allocations: 20,
+        clients: 3,
         rounds: 2,
+        among_clients: false,
         settle: Duration::ZERO,
         pause: Duration::ZERO,
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use sterna_bench::error::BenchError;
-use sterna_bench::flood::{self, FloodKind, FloodPlan, FloodReport};
+use sterna_bench::flood::{self, FLOOD_PORTS, FloodKind, FloodPlan, FloodReport, FloodSettings};
 use sterna_bench::outcome;
 use sterna_bench::pin::pin_to;
 
@@ -22,11 +22,11 @@ struct Arguments {
     /// What is sent.
     #[arg(long, value_enum, default_value_t = FloodKind::FailedLogin)]
     kind: FloodKind,
-    /// The address that all of it comes from.
-    #[arg(long, default_value_t = Ipv4Addr::new(127, 0, 1, 1))]
-    source: Ipv4Addr,
+    /// The address that all of it comes from; without it, one for each kind.
+    #[arg(long)]
+    source: Option<Ipv4Addr>,
     /// Ports of that address that take turns.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = FLOOD_PORTS)]
     ports: usize,
     /// Requests per second.
     #[arg(long, default_value_t = 100_000)]
@@ -48,12 +48,14 @@ fn run(arguments: &Arguments) -> Result<FloodReport, BenchError> {
         pin_to(core)?;
     }
     flood::run(&FloodPlan {
-        server: arguments.server,
+        settings: FloodSettings {
+            server: arguments.server,
+            kind: arguments.kind,
+            source: arguments.source.unwrap_or(arguments.kind.source()),
+            ports: arguments.ports,
+            rate: arguments.rate,
+        },
         pid: arguments.pid,
-        kind: arguments.kind,
-        source: arguments.source,
-        ports: arguments.ports,
-        rate: arguments.rate,
         duration: Duration::from_secs(arguments.seconds),
     })
 }

@@ -36,9 +36,15 @@ struct Arguments {
     /// Allocations at the same time.
     #[arg(long, default_value_t = 10_000)]
     allocations: usize,
+    /// Clients that ask at the same time, each of which waits for its answers.
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
     /// How often they are made and given back.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
+    /// The peer of each is the allocation made before it: some servers relay to no one else.
+    #[arg(long)]
+    among_clients: bool,
     /// Milliseconds that pass before memory is read.
     #[arg(long, default_value_t = 1000)]
     settle_ms: u64,
@@ -75,7 +81,9 @@ fn run(arguments: Arguments) -> Result<IdleReport, BenchError> {
         },
         pid: arguments.pid,
         allocations: arguments.allocations,
+        clients: arguments.clients,
         rounds: arguments.rounds,
+        among_clients: arguments.among_clients,
         settle: Duration::from_millis(arguments.settle_ms),
         pause: Duration::from_secs(arguments.pause),
     };

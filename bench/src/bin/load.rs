@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use sterna_bench::error::BenchError;
+use sterna_bench::flood::{FLOOD_PORTS, FloodKind, FloodSettings};
 use sterna_bench::load::{self, Direction, LoadPlan, Report};
 use sterna_bench::outcome;
 use sterna_bench::pin::{pin_to, raise_descriptor_limit};
@@ -44,6 +45,19 @@ struct Arguments {
     /// Packets that one flow sends in a row.
     #[arg(long, default_value_t = 1)]
     burst: usize,
+    /// Hand each burst to the kernel as one piece to be cut up (UDP_SEGMENT), as the receive
+    /// offload of a network card would hand it to the relay.
+    #[arg(long)]
+    gso: bool,
+    /// Latency ends when the kernel has a packet, and not when this program reads it.
+    #[arg(long)]
+    kernel_time: bool,
+    /// Requests that lead nowhere, sent besides.
+    #[arg(long, value_enum)]
+    flood: Option<FloodKind>,
+    /// So many of them per second.
+    #[arg(long, default_value_t = 200_000)]
+    flood_rate: u64,
     /// Packets per second over all flows; 0 saturates the server.
     #[arg(long, default_value_t = 0)]
     rate: u32,
@@ -87,6 +101,15 @@ fn run(arguments: Arguments) -> Result<Report, BenchError> {
         allocations: arguments.allocations,
         payload: arguments.payload,
         burst: arguments.burst,
+        gso: arguments.gso,
+        kernel_time: arguments.kernel_time,
+        flood: arguments.flood.map(|kind| FloodSettings {
+            server: arguments.server,
+            kind,
+            source: kind.source(),
+            ports: FLOOD_PORTS,
+            rate: arguments.flood_rate,
+        }),
         rate: Some(arguments.rate).filter(|rate| *rate > 0),
         window,
         warm_up: seconds(arguments.warm_up)?,

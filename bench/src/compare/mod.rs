@@ -4,27 +4,30 @@
 //! round to round. Relay and generator have a core each. What is printed are medians over the
 //! rounds and their ratios: the figures belong to the machine, the ratios to the programs.
 
+mod contender;
+mod measure;
+mod record;
 mod row;
 mod server;
 mod table;
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{BenchError, DuringExt};
-use crate::handshakes::HandshakesReport;
-use crate::idle::IdleReport;
-use crate::load::Report;
-use crate::pin::pin_to;
-use crate::target::{Kind, Transport};
+use crate::pin::{pin_to, raise_descriptor_limit};
+use crate::target::Transport;
+pub use contender::{Contender, Program, installed, installed_by_cargo};
+use measure::{Saturation, measure};
+use record::Records;
+pub use record::{Line, Measured, read};
 use row::Row;
-use server::Server;
-pub use server::{Contender, Program};
+use server::{Server, Setting};
+pub use table::markdown;
+pub(crate) use table::{Column, Results};
 
 /// What is compared, and how long.
 #[derive(Clone, Debug)]
@@ -33,10 +36,14 @@ pub struct ComparePlan {
     pub contenders: Vec<Contender>,
     /// Where `load` and `idle` are.
     pub programs: PathBuf,
+    /// Rows to measure, by their names or parts of them; none is all.
+    pub rows: Vec<String>,
     /// How often each row is measured.
     pub rounds: usize,
     /// Seconds of each measurement.
     pub seconds: f64,
+    /// Seconds of the same load before each.
+    pub warm_up: f64,
     /// Allocations that share the load.
     pub allocations: usize,
     /// What clients speak to the relays.
@@ -45,9 +52,15 @@ pub struct ComparePlan {
     pub payload: usize,
     /// The same in the rows over streams, each of which there is once for each size.
     pub stream_payloads: Vec<usize>,
+    /// Requests per second of the floods.
+    pub flood_rate: u64,
+    /// Allocations made and released in each round; none leaves them out.
+    pub control: Option<usize>,
     /// Allocations of the memory row over UDP; none leaves it out.
     pub idle: Option<usize>,
-    /// The same over streams, where each has a connection of its own.
+    /// Addresses that these are relayed from.
+    pub relay_addresses: Vec<Ipv4Addr>,
+    /// Allocations of the memory row over streams, where each has a connection of its own.
     pub idle_streams: Option<usize>,
     /// Counted TLS handshakes; none leaves them out.
     pub handshakes: Option<usize>,
@@ -61,79 +74,54 @@ pub struct ComparePlan {
     pub json: Option<PathBuf>,
 }
 
-/// All that was measured of one contender.
-#[derive(Debug)]
-pub(crate) struct Results {
-    pub(crate) name: &'static str,
-    /// For each row, a report for each round.
-    pub(crate) rows: Vec<Vec<Report>>,
-    pub(crate) idle: Vec<(Transport, IdleReport)>,
-    /// One for each round.
-    pub(crate) handshakes: Vec<HandshakesReport>,
+/// The rows that a plan would measure: what they are called on the command line, and in tables.
+pub fn row_names(plan: &ComparePlan) -> Vec<(String, String)> {
+    row::rows(plan).into_iter().map(|row| (row.key, row.name)).collect()
 }
 
-/// A line of the JSON file.
-#[derive(Debug, Deserialize, Serialize)]
-struct Line<R> {
-    server: String,
-    round: usize,
-    report: R,
-}
-
-/// Measures everything and returns the tables in Markdown. `progress` hears what is being done.
-pub fn run(plan: &ComparePlan, mut progress: impl FnMut(&str)) -> Result<String, BenchError> {
+/// Measures everything. `progress` hears what is being done.
+pub fn run(plan: &ComparePlan, mut progress: impl FnMut(&str)) -> Result<Vec<Line>, BenchError> {
     check(plan)?;
+    let plan = &within_descriptors(plan, &mut progress)?;
     let rows = row::rows(plan);
+    if rows.is_empty() {
+        return Err(BenchError::Argument("no row has such a name".to_owned()));
+    }
     pin_to(plan.load_core)?;
-    let mut json = plan.json.as_deref().map(open_for_append).transpose()?;
-    let mut results: Vec<Results> = plan
-        .contenders
-        .iter()
-        .map(|contender| Results {
-            name: contender.program.name(),
-            rows: vec![Vec::new(); rows.len()],
-            idle: Vec::new(),
-            handshakes: Vec::new(),
-        })
-        .collect();
+    let records = Records::open(plan.json.as_deref())?;
+    let saturation = Saturation::find(plan, &rows, &mut progress)?;
+    let mut session = Session { plan, records, saturation, progress: &mut progress };
     for round in 1..=plan.rounds {
         for turn in 0..plan.contenders.len() {
             // Whoever goes first in one round goes later in the next.
-            let index = (turn + round - 1) % plan.contenders.len();
-            let name = results[index].name;
-            progress(&format!("round {round} of {}: {name}", plan.rounds));
-            let server = Server::start(&plan.contenders[index], plan)?;
-            for (row, report) in measure_rows(plan, &rows, &server)? {
-                append(json.as_mut(), name, round, &report)?;
-                results[index].rows[row].push(report);
-            }
-            if let Some(report) = measure_handshakes(plan, &server)? {
-                append(json.as_mut(), name, round, &report)?;
-                results[index].handshakes.push(report);
-            }
+            let contender = &plan.contenders[(turn + round - 1) % plan.contenders.len()];
+            (session.progress)(&format!("round {round} of {}: {}", plan.rounds, contender.name));
+            session.one_round(contender, round, &rows)?;
         }
     }
-    for (contender, results) in plan.contenders.iter().zip(&mut results) {
-        for (transport, allocations) in idle_rows(plan, contender.program.kind()) {
-            let over = transport.name();
-            progress(&format!("{allocations} idle allocations over {over}: {}", results.name));
-            let report = measure_idle(plan, contender, transport, allocations)?;
-            append(json.as_mut(), results.name, 0, &report)?;
-            results.idle.push((transport, report));
+    for row in rows.iter().filter(|row| row.is_memory()) {
+        for contender in &plan.contenders {
+            (session.progress)(&format!("{}: {}", row.name, contender.name));
+            session.memory(contender, row)?;
         }
     }
-    Ok(table::markdown(&rows, &results))
+    Ok(session.records.lines)
 }
 
 fn check(plan: &ComparePlan) -> Result<(), BenchError> {
+    let names = || plan.contenders.iter().map(|contender| &contender.name);
     let problem = if plan.contenders.is_empty() {
         "there is nothing to compare"
+    } else if names().enumerate().any(|(index, name)| names().take(index).any(|one| one == name)) {
+        "each contender needs a name of its own"
     } else if !(1..=ROUNDS_MAX).contains(&plan.rounds) {
         "rounds: 1 to 50"
-    } else if !(0.1..=60.0).contains(&plan.seconds) {
-        "seconds: 0.1 to 60"
+    } else if !(0.1..=60.0).contains(&plan.seconds) || !(0.0..=60.0).contains(&plan.warm_up) {
+        "seconds: 0.1 to 60, of warm-up 0 to 60"
     } else if plan.transports.is_empty() {
         "transports: one at least"
+    } else if plan.relay_addresses.is_empty() {
+        "relay addresses: one at least"
     } else if plan.server_core == plan.load_core {
         "relay and generator need a core each"
     } else {
@@ -142,58 +130,105 @@ fn check(plan: &ComparePlan) -> Result<(), BenchError> {
     Err(BenchError::Argument(problem.to_owned()))
 }
 
-fn measure_rows(
+/// An allocation is a socket at the relay and one here: no more of them than may be open.
+fn within_descriptors(
     plan: &ComparePlan,
-    rows: &[Row],
-    server: &Server,
-) -> Result<Vec<(usize, Report)>, BenchError> {
-    let mut reports = Vec::new();
-    for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.suits(server.kind())) {
-        let mut load = Command::new(plan.programs.join("load"));
-        load.args(["--direction", row.direction.name()])
-            .args(["--burst", &row.burst.to_string()])
-            .args(["--rate", &row.rate.to_string()])
-            .args(["--seconds", &plan.seconds.to_string()])
-            .args(["--allocations", &plan.allocations.to_string()])
-            .args(["--payload", &row.payload.to_string()]);
-        reports.push((index, server.run_turn(load, row.transport, plan.load_core)?));
+    progress: &mut impl FnMut(&str),
+) -> Result<ComparePlan, BenchError> {
+    let mut plan = plan.clone();
+    let Some(wanted) = plan.idle else { return Ok(plan) };
+    let limit = raise_descriptor_limit(wanted as u64 + DESCRIPTORS_BESIDE)?;
+    let room = usize::try_from(limit.saturating_sub(DESCRIPTORS_BESIDE)).unwrap_or(usize::MAX);
+    if room < wanted {
+        progress(&format!(
+            "{limit} descriptors may be open, so {room} allocations are idle at most"
+        ));
+        plan.idle = Some(room);
     }
-    Ok(reports)
+    Ok(plan)
 }
 
-fn measure_handshakes(
-    plan: &ComparePlan,
-    server: &Server,
-) -> Result<Option<HandshakesReport>, BenchError> {
-    let Some(count) = plan.handshakes else { return Ok(None) };
-    if server.kind() == Kind::Floor || !plan.transports.contains(&Transport::Tls) {
-        return Ok(None);
+/// A run under way.
+struct Session<'a> {
+    plan: &'a ComparePlan,
+    records: Records,
+    saturation: Saturation,
+    progress: &'a mut dyn FnMut(&str),
+}
+
+impl Session<'_> {
+    /// All rows but those of memory, each number of workers in a process of its own.
+    fn one_round(
+        &mut self,
+        contender: &Contender,
+        round: usize,
+        rows: &[Row],
+    ) -> Result<(), BenchError> {
+        let mine = |row: &&Row| {
+            !row.is_memory() && row.suits(contender, self.plan.is_reference(contender))
+        };
+        let rows: Vec<&Row> = rows.iter().filter(mine).collect();
+        let mut workers: Vec<usize> = rows.iter().map(|row| row.workers()).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        for workers in workers {
+            let setting = Setting::with_workers(workers);
+            let Some(server) = self.start(contender, &setting) else { continue };
+            for row in rows.iter().filter(|row| row.workers() == workers) {
+                self.one_row(contender, round, row, &server)?;
+            }
+        }
+        Ok(())
     }
-    let mut handshakes = Command::new(plan.programs.join("handshakes"));
-    handshakes.args(["--handshakes", &count.to_string()]);
-    server.run(handshakes, Transport::Tls, plan.load_core).map(Some)
+
+    /// In a process of its own, so that no earlier load has made its memory larger.
+    fn memory(&mut self, contender: &Contender, row: &Row) -> Result<(), BenchError> {
+        if !row.suits(contender, self.plan.is_reference(contender)) {
+            return Ok(());
+        }
+        let setting = Setting { workers: 1, relay: self.plan.relay_addresses.clone() };
+        let Some(server) = self.start(contender, &setting) else { return Ok(()) };
+        self.one_row(contender, 1, row, &server)
+    }
+
+    /// A relay that does not start is missing in the tables; the others go on.
+    fn start(&mut self, contender: &Contender, setting: &Setting) -> Option<Server> {
+        let server = Server::start(contender, self.plan, setting);
+        server.map_err(|error| (self.progress)(&error.to_string())).ok()
+    }
+
+    fn one_row(
+        &mut self,
+        contender: &Contender,
+        round: usize,
+        row: &Row,
+        server: &Server,
+    ) -> Result<(), BenchError> {
+        let report = match measure(self.plan, contender, row, server, &self.saturation) {
+            Ok(report) => report,
+            // The others go on; the tables show that it is missing.
+            Err(error) => {
+                (self.progress)(&format!("{}: {}: {error}", contender.name, row.name));
+                return Ok(());
+            }
+        };
+        self.records.add(Line {
+            contender: contender.name.clone(),
+            program: contender.program,
+            reference: self.plan.is_reference(contender),
+            round,
+            row: row.key.clone(),
+            name: row.name.clone(),
+            percent: row.percent(),
+            report,
+        })
+    }
 }
 
-/// The transports and numbers of the memory rows.
-fn idle_rows(plan: &ComparePlan, kind: Kind) -> Vec<(Transport, usize)> {
-    let count = |transport: Transport| match transport {
-        Transport::Udp => plan.idle,
-        Transport::Tcp | Transport::Tls => plan.idle_streams.filter(|_| kind == Kind::Turn),
-    };
-    plan.transports.iter().filter_map(|over| Some((*over, count(*over)?))).collect()
-}
-
-/// In a process of its own, so that no earlier load has made its memory larger.
-fn measure_idle(
-    plan: &ComparePlan,
-    contender: &Contender,
-    transport: Transport,
-    allocations: usize,
-) -> Result<IdleReport, BenchError> {
-    let server = Server::start(contender, plan)?;
-    let mut idle = Command::new(plan.programs.join("idle"));
-    idle.args(["--allocations", &allocations.to_string()]);
-    server.run_turn(idle, transport, plan.load_core)
+impl ComparePlan {
+    fn is_reference(&self, contender: &Contender) -> bool {
+        contender::reference(&self.contenders) == Some(contender)
+    }
 }
 
 /// Runs a program to its end and reads the JSON that it prints.
@@ -208,24 +243,7 @@ fn json_of<R: DeserializeOwned>(mut command: Command) -> Result<R, BenchError> {
         .map_err(|error| BenchError::Program { program, problem: error.to_string() })
 }
 
-fn open_for_append(path: &Path) -> Result<File, BenchError> {
-    let open = File::options().create(true).append(true).open(path);
-    open.during(&path.display().to_string())
-}
-
-fn append<R: Serialize>(
-    file: Option<&mut File>,
-    server: &str,
-    round: usize,
-    report: &R,
-) -> Result<(), BenchError> {
-    let Some(file) = file else {
-        return Ok(());
-    };
-    let server = server.to_owned();
-    let line = Line { server, round, report };
-    let text = serde_json::to_string(&line).map_err(std::io::Error::from);
-    writeln!(file, "{}", text.during("writing JSON")?).during("writing JSON")
-}
-
 const ROUNDS_MAX: usize = 50;
+
+/// Descriptors that are not those of allocations.
+const DESCRIPTORS_BESIDE: u64 = 1000;

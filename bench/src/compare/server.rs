@@ -9,50 +9,29 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use sterna_client::{Client, ClientOptions, Retransmission};
 
+use super::contender::{Contender, Program};
 use super::{ComparePlan, json_of};
 use crate::clock::{Clock, sleep};
 use crate::error::{BenchError, DuringExt};
 use crate::floor;
 use crate::floor_setup::Setup;
-use crate::pin::{pin_to, raise_descriptor_limit};
+use crate::pin::{pin_to, pin_to_any, raise_descriptor_limit};
 use crate::target::{Kind, Transport};
 
-/// A relay that can be measured.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Program {
-    /// The straight-line forwarder.
-    Floor,
-    /// This project's server.
-    Sterna,
-    /// coturn's `turnserver`.
-    Coturn,
-}
-
-impl Program {
-    /// Its name in the table.
-    pub fn name(self) -> &'static str {
-        match self {
-            Program::Floor => "floor",
-            Program::Sterna => "sterna",
-            Program::Coturn => "coturn",
-        }
-    }
-
-    pub(super) fn kind(self) -> Kind {
-        match self {
-            Program::Floor => Kind::Floor,
-            Program::Sterna | Program::Coturn => Kind::Turn,
-        }
-    }
-}
-
-/// A relay and where its program is.
+/// How a relay is started, where measurements differ in it.
 #[derive(Clone, Debug)]
-pub struct Contender {
-    /// Which one.
-    pub program: Program,
-    /// The executable.
-    pub path: PathBuf,
+pub(super) struct Setting {
+    /// Threads that serve. With more than one the relay may use the generator's core, too.
+    pub(super) workers: usize,
+    /// Addresses to relay from.
+    pub(super) relay: Vec<Ipv4Addr>,
+}
+
+impl Setting {
+    /// One address to relay from.
+    pub(super) fn with_workers(workers: usize) -> Setting {
+        Setting { workers, relay: vec![Ipv4Addr::LOCALHOST] }
+    }
 }
 
 /// A running relay; dropping it ends the process and removes its files.
@@ -65,35 +44,40 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts the relay on its core and waits until it answers.
-    pub(super) fn start(contender: &Contender, plan: &ComparePlan) -> Result<Server, BenchError> {
-        let name = contender.program.name();
-        let folder = format!("sterna-bench-{}-{name}", std::process::id());
+    pub(super) fn start(
+        contender: &Contender,
+        plan: &ComparePlan,
+        setting: &Setting,
+    ) -> Result<Server, BenchError> {
+        let name = contender.name.as_str();
+        let program = contender.program.name();
+        let folder = format!("sterna-bench-{}-{program}", std::process::id());
         let folder = std::env::temp_dir().join(folder);
         fs::create_dir_all(&folder).during(&folder.display().to_string())?;
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, plan.port);
+        claim(address)?;
         let log_path = folder.join("output");
         let log = File::create(&log_path).during(&log_path.display().to_string())?;
         let errors = log.try_clone().during("the log file")?;
         if plan.transports.contains(&Transport::Tls) {
             write_certificate(&folder)?;
         }
-        let mut command = command(contender, address, &folder, &plan.transports)?;
+        let mut command = command(contender, address, &folder, plan, setting)?;
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
 
         // A child inherits its core and its descriptor limit: no thread of it ever runs elsewhere.
-        raise_descriptor_limit(DESCRIPTORS)?;
-        pin_to(plan.server_core)?;
+        let idle = plan.idle.unwrap_or_default() as u64;
+        raise_descriptor_limit(DESCRIPTORS.max(idle + super::DESCRIPTORS_BESIDE))?;
+        match setting.workers {
+            1 => pin_to(plan.server_core)?,
+            _ => pin_to_any(&[plan.server_core, plan.load_core])?,
+        }
         let child = command.spawn().during(&contender.path.display().to_string());
         pin_to(plan.load_core)?;
         let kind = contender.program.kind();
         let mut server = Server { child: child?, kind, address, folder };
         server.wait_until_it_answers(name, &log_path)?;
         Ok(server)
-    }
-
-    /// How it is spoken to.
-    pub(super) fn kind(&self) -> Kind {
-        self.kind
     }
 
     /// Runs a measuring program that makes allocations at this relay, and reads its report.
@@ -158,6 +142,12 @@ impl Drop for Server {
     }
 }
 
+/// Two servers that share a port (`SO_REUSEPORT`) would share the packets, and nobody would see it.
+fn claim(address: SocketAddrV4) -> Result<(), BenchError> {
+    let doing = format!("taking {address} (another --port may be free)");
+    UdpSocket::bind(address).map(drop).during(&doing)
+}
+
 /// TLS has the port above the others'.
 fn address_over(transport: Transport, address: SocketAddrV4) -> SocketAddrV4 {
     match transport {
@@ -200,47 +190,73 @@ fn command(
     contender: &Contender,
     address: SocketAddrV4,
     folder: &Path,
-    transports: &[Transport],
+    plan: &ComparePlan,
+    setting: &Setting,
 ) -> Result<Command, BenchError> {
     let mut command = Command::new(&contender.path);
+    let write = |name: &str, text: String| {
+        let file = folder.join(name);
+        fs::write(&file, text).during(&file.display().to_string()).map(|()| file)
+    };
     match contender.program {
         Program::Floor => {
             command.args(["--listen", &address.to_string()]);
         }
         Program::Sterna => {
-            let file = folder.join("turn.yaml");
-            fs::write(&file, turn_yaml(address, folder, transports))
-                .during(&file.display().to_string())?;
-            command.arg("serve").arg("-c").arg(&file);
+            let text = turn_yaml(address, folder, &plan.transports, setting);
+            command.arg("serve").arg("-c").arg(write("turn.yaml", text)?);
+            command.envs(contender.settings.iter().map(|(key, value)| (key, value)));
             // Whatever the server keeps between runs belongs to this run.
             command.current_dir(folder).env("STATE_DIRECTORY", folder);
         }
         Program::Coturn => {
-            command.args(["-n", "--no-cli", "--no-dtls", "--lt-cred-mech"]);
-            if transports.contains(&Transport::Tls) {
-                let port = address_over(Transport::Tls, address).port();
-                command.arg(format!("--tls-listening-port={port}"));
-                command.arg(format!("--cert={}", folder.join(CERTIFICATE).display()));
-                command.arg(format!("--pkey={}", folder.join(KEY).display()));
-            } else {
-                command.arg("--no-tls");
-            }
-            command.args(["--allow-loopback-peers", "--relay-threads=1", "--simple-log"]);
-            command.arg(format!("--user={USER}:{PASSWORD}"));
-            command.args(["--realm=bench", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1"]);
-            command.arg(format!("--listening-port={}", address.port()));
-            command.arg(format!("--min-port={PORTS_FIRST}"));
-            command.arg(format!("--max-port={PORTS_LAST}"));
-            command.arg(format!("--userdb={}", folder.join("turndb").display()));
-            command.arg(format!("--pidfile={}", folder.join("pid").display()));
-            command.arg(format!("--log-file={}", folder.join("log").display()));
+            coturn_arguments(&mut command, address, folder, &plan.transports, setting);
+        }
+        Program::TurnServer => {
+            let text = turn_server_toml(address, setting.workers);
+            command.arg(format!("--config={}", write("turn-server.toml", text)?.display()));
         }
     }
     Ok(command)
 }
 
+/// Its defaults, but for what the machine of a measurement needs, and its log once, not twice.
+fn coturn_arguments(
+    command: &mut Command,
+    address: SocketAddrV4,
+    folder: &Path,
+    transports: &[Transport],
+    setting: &Setting,
+) {
+    command.args(["-n", "--no-cli", "--no-dtls", "--lt-cred-mech"]);
+    if transports.contains(&Transport::Tls) {
+        let port = address_over(Transport::Tls, address).port();
+        command.arg(format!("--tls-listening-port={port}"));
+        command.arg(format!("--cert={}", folder.join(CERTIFICATE).display()));
+        command.arg(format!("--pkey={}", folder.join(KEY).display()));
+    } else {
+        command.arg("--no-tls");
+    }
+    command.arg(format!("--relay-threads={}", setting.workers));
+    command.args(["--allow-loopback-peers", "--simple-log", "--no-stdout-log"]);
+    command.arg(format!("--user={USER}:{PASSWORD}"));
+    command.args([format!("--realm={REALM}"), format!("--listening-ip={}", address.ip())]);
+    command.args(setting.relay.iter().map(|relay| format!("--relay-ip={relay}")));
+    command.arg(format!("--listening-port={}", address.port()));
+    command.arg(format!("--min-port={PORTS_FIRST}"));
+    command.arg(format!("--max-port={PORTS_LAST}"));
+    command.arg(format!("--userdb={}", folder.join("turndb").display()));
+    command.arg(format!("--pidfile={}", folder.join("pid").display()));
+    command.arg(format!("--log-file={}", folder.join("log").display()));
+}
+
 /// Every relay listens for UDP, by which it is known to be ready.
-fn turn_yaml(address: SocketAddrV4, folder: &Path, transports: &[Transport]) -> String {
+fn turn_yaml(
+    address: SocketAddrV4,
+    folder: &Path,
+    transports: &[Transport],
+    setting: &Setting,
+) -> String {
     let mut listen = vec![format!("\"udp://{address}\"")];
     let streams = transports.iter().filter(|transport| **transport != Transport::Udp);
     listen.extend(streams.map(|transport| {
@@ -252,17 +268,37 @@ fn turn_yaml(address: SocketAddrV4, folder: &Path, transports: &[Transport]) -> 
         let (certificate, key) = (certificate.display(), key.display());
         tls = format!("tls: {{certificates: [{{certificate: {certificate}, key: {key}}}]}}\n");
     }
+    let relay: Vec<String> = setting.relay.iter().map(|relay| format!("\"{relay}\"")).collect();
     format!(
-        "{tls}realm: bench\n\
+        "{tls}realm: {REALM}\n\
          listen: [{}]\n\
-         workers: 1\n\
-         relay: {{addresses: [\"127.0.0.1\"], ports: \"{PORTS_FIRST}-{PORTS_LAST}\"}}\n\
+         workers: {}\n\
+         relay: {{addresses: [{}], ports: \"{PORTS_FIRST}-{PORTS_LAST}\"}}\n\
          auth: {{users: {{{USER}: {PASSWORD}}}}}\n\
-         peers: {{allow: [\"127.0.0.0/8\"]}}\n\
-         log: {{level: warning}}\n",
-        listen.join(", ")
+         peers: {{allow: [\"127.0.0.0/8\"]}}\n",
+        listen.join(", "),
+        setting.workers,
+        relay.join(", "),
     )
 }
+
+/// Its idle time-out is longer than its default of 20 s, as idle allocations send nothing.
+fn turn_server_toml(address: SocketAddrV4, workers: usize) -> String {
+    format!(
+        "[server]\n\
+         max-threads = {workers}\n\
+         realm = \"{REALM}\"\n\
+         [[server.interfaces]]\n\
+         transport = \"udp\"\n\
+         listen = \"{address}\"\n\
+         external = \"{address}\"\n\
+         idle-timeout = 600\n\
+         [auth.static-credentials]\n\
+         {USER} = \"{PASSWORD}\"\n"
+    )
+}
+
+const REALM: &str = "bench";
 
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
@@ -274,8 +310,36 @@ const PASSWORD: &str = "p";
 const PORTS_FIRST: u16 = 10_000;
 const PORTS_LAST: u16 = 31_999;
 
-/// Enough for the relay sockets of the memory row.
+/// What relays get at least; those that take memory by it take the same.
 const DESCRIPTORS: u64 = 65_536;
 
-const START_WAIT: Duration = Duration::from_secs(10);
+/// coturn writes down every port of every relay address first, which takes it seconds.
+const START_WAIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_somebody_has_is_not_taken() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let SocketAddr::V4(address) = socket.local_addr().unwrap() else {
+            unreachable!("bound to an IPv4 address");
+        };
+        assert!(claim(address).is_err());
+        drop(socket);
+        assert!(claim(address).is_ok());
+    }
+
+    #[test]
+    fn sterna_is_told_its_workers_and_where_to_relay_from() {
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3490);
+        let relay = vec![Ipv4Addr::new(127, 0, 2, 1), Ipv4Addr::new(127, 0, 2, 2)];
+        let setting = Setting { workers: 2, relay };
+        let text = turn_yaml(address, Path::new("/f"), &[Transport::Udp], &setting);
+        assert!(text.contains("listen: [\"udp://127.0.0.1:3490\"]"), "{text}");
+        assert!(text.contains("workers: 2\n"), "{text}");
+        assert!(text.contains("addresses: [\"127.0.2.1\", \"127.0.2.2\"]"), "{text}");
+    }
+}

@@ -2,165 +2,421 @@
 
 use std::fmt::Write;
 
-use super::Results;
-use super::row::Row;
+use super::contender::Program;
+use super::record::{Line, Measured};
 use crate::handshakes::HandshakesReport;
-use crate::idle::Round;
-use crate::load::Report;
+use crate::idle::{IdleReport, Round};
+use crate::load::{Flooded, Report};
 
 /// The tables of all that was measured.
-pub(super) fn markdown(rows: &[Row], results: &[Results]) -> String {
+pub fn markdown(lines: &[Line]) -> String {
+    let results = Results::of(lines);
     let mut text = String::new();
-    text.push_str("### Server CPU per delivered packet (ns)\n\n");
-    let cpu = |report: &Report| report.server_cpu_ns_per_packet;
-    table(&mut text, rows, results, &|results, row| {
-        let reports = &results.rows[row];
-        let value = median(reports.iter().filter_map(cpu))?;
-        let unsaturated =
-            reports.iter().any(|report| report.rate.is_none() && report.saturated == Some(false));
-        Some((value, if unsaturated { "†" } else { "" }))
-    });
-    text.push_str("\n† The server was below 95 % of its core in at least one round.\n");
-
-    text.push_str("\n### Payload relayed per second of server CPU (MB)\n\n");
-    table(&mut text, rows, results, &|results, row| {
-        let bytes = |report: &Report| Some(report.bytes_per_server_cpu_second? / 1e6);
-        Some((median(results.rows[row].iter().filter_map(bytes))?, ""))
-    });
-    text.push_str("\n### Delivered packets per second\n\n");
-    table(&mut text, rows, results, &|results, row| {
-        let rates = results.rows[row].iter().map(|report| report.delivered_per_second);
-        Some((median(rates)?, ""))
-    });
-    text.push_str("\n### Latency, 99 % at most (µs)\n\n");
-    table(&mut text, rows, results, &|results, row| {
-        let latencies = results.rows[row].iter().filter_map(|report| report.latency_p99_us);
-        Some((median(latencies)?, ""))
-    });
-    text.push_str("\n### Packets lost (per million)\n\n");
-    plain_table(&mut text, rows, results, &|results, row| {
-        median(results.rows[row].iter().map(|report| report.loss * 1e6))
-    });
-    handshakes(&mut text, results);
-    idle(&mut text, results);
-    text
+    results.throughput(&mut text);
+    results.timed(&mut text);
+    results.workers(&mut text);
+    results.control(&mut text);
+    results.memory(&mut text);
+    results.handshakes(&mut text);
+    text.trim_start().to_owned()
 }
 
-/// What a contender has in a row, and a mark behind it.
-type Cell<'a> = &'a dyn Fn(&Results, usize) -> Option<(f64, &'static str)>;
+/// A column.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) program: Program,
+    pub(crate) reference: bool,
+}
 
-/// A table with a column for each contender, and ratios to the first and to the last.
-fn table(text: &mut String, rows: &[Row], results: &[Results], value: Cell<'_>) {
-    let pairs = pairs(results.len());
-    let names = results.iter().map(|results| results.name.to_owned());
-    let ratios = pairs
-        .iter()
-        .map(|(over, under)| format!("{} / {}", results[*over].name, results[*under].name));
-    head(text, names.chain(ratios));
-    for (index, row) in rows.iter().enumerate() {
-        let values: Vec<_> = results.iter().map(|results| value(results, index)).collect();
-        let figures = values.iter().map(|value| match value {
-            Some((figure, mark)) => format!("{figure:.0}{mark}"),
-            None => MISSING.to_owned(),
+/// What was measured, with the columns and rows in the order in which they first come.
+pub(crate) struct Results<'a> {
+    lines: &'a [Line],
+    columns: Vec<Column>,
+    rows: Vec<(&'a str, &'a str)>,
+}
+
+/// What a column has in a row: figures that belong together, and a mark behind them.
+struct Cell {
+    figures: Vec<f64>,
+    mark: &'static str,
+}
+
+/// What a line is called, and what of a report it shows.
+type Figure<R> = (&'static str, fn(&R) -> f64);
+
+type CellOf<'a> = &'a dyn Fn(&[&Report]) -> Option<Cell>;
+
+impl<'a> Results<'a> {
+    pub(crate) fn of(lines: &'a [Line]) -> Results<'a> {
+        let (mut columns, mut rows) = (Vec::new(), Vec::new());
+        for line in lines {
+            let name = line.contender.clone();
+            let column = Column { name, program: line.program, reference: line.reference };
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+            let row = (line.row.as_str(), line.name.as_str());
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
+        }
+        Results { lines, columns, rows }
+    }
+
+    fn throughput(&self, text: &mut String) {
+        let rows = self.rows_with(|report| report.flood.is_none() && !is_timed(report));
+        let rows: Vec<_> =
+            rows.into_iter().filter(|(key, _)| !key.starts_with("workers")).collect();
+        if rows.is_empty() {
+            return;
+        }
+        text.push_str("\n### Server CPU per delivered packet (ns)\n\n");
+        self.table(text, &rows, true, &cpu);
+        text.push_str("\n† The server was below 95 % of its core in at least one round.\n");
+        text.push_str("\n### Delivered packets per second\n\n");
+        self.table(text, &rows, true, &|reports| {
+            one(reports.iter().map(|report| report.delivered_per_second))
         });
-        let ratios = pairs.iter().map(|(over, under)| match (values[*over], values[*under]) {
-            (Some((over, _)), Some((under, _))) if under > 0.0 => format!("{:.2}", over / under),
-            _ => MISSING.to_owned(),
+        text.push_str("\n### Payload relayed per second of server CPU (MB)\n\n");
+        self.table(text, &rows, false, &|reports| {
+            one(reports.iter().filter_map(|report| Some(report.bytes_per_server_cpu_second? / 1e6)))
         });
-        line(text, &row.name, figures.chain(ratios));
+        text.push_str("\n### Latency at most of 50 % / 99 % / 99.9 % of the packets (µs)\n\n");
+        self.table(text, &rows, false, &latency);
+        self.loss(text, &rows);
+    }
+
+    fn loss(&self, text: &mut String, rows: &[(&str, &str)]) {
+        text.push_str("\n### Packets lost (per million)\n\n");
+        self.table(text, rows, false, &|reports| {
+            one(reports.iter().map(|report| report.loss * 1e6))
+        });
+    }
+
+    /// Rows whose rate is a part of a saturation, and those beside a flood.
+    fn timed(&self, text: &mut String) {
+        let rows = self.rows_with(is_timed);
+        if rows.is_empty() {
+            return;
+        }
+        text.push_str("\n### Latency at a rate: 50 % / 99 % / 99.9 % (µs)\n\n");
+        self.table(text, &rows, true, &latency);
+        text.push_str("\n### The same rows: server CPU per delivered packet (ns)\n\n");
+        self.table(text, &rows, true, &cpu);
+        text.push_str("\n### The same rows: packets delivered per second\n\n");
+        self.table(text, &rows, false, &|reports| {
+            one(reports.iter().map(|report| report.delivered_per_second))
+        });
+        self.loss(text, &rows);
+        text.push_str("\n### The same rows: server CPU, in percent of a core\n\n");
+        self.table(text, &rows, false, &|reports| {
+            one(reports.iter().filter_map(|report| Some(report.server_cpu_share? * 100.0)))
+        });
+        text.push_str("\n### The same rows: packets sent behind plan, 99 % at most (µs)\n\n");
+        self.table(text, &rows, false, &|reports| {
+            one(reports.iter().filter_map(|report| report.behind_p99_us))
+        });
+        let floods = self.rows_with(|report| report.flood.is_some());
+        if floods.is_empty() {
+            return;
+        }
+        text.push_str("\n### Requests of the flood sent / answered per second\n\n");
+        self.table(text, &floods, false, &|reports| {
+            let floods = || reports.iter().filter_map(|report| report.flood.as_ref());
+            let sent = median(floods().map(|flood| flood.sent_per_second))?;
+            let answers = median(floods().map(|flood| flood.answers_per_second))?;
+            Some(Cell { figures: vec![sent, answers], mark: "" })
+        });
+    }
+
+    fn workers(&self, text: &mut String) {
+        let rows = self.rows_with(|_| true);
+        let rows: Vec<_> = rows.into_iter().filter(|(key, _)| key.starts_with("workers")).collect();
+        if rows.is_empty() {
+            return;
+        }
+        text.push_str("\n### Workers: server CPU per delivered packet (ns)\n\n");
+        self.table(text, &rows, false, &cpu);
+        text.push_str("\n### Workers: the busiest threads, in percent of a core\n\n");
+        self.table(text, &rows, false, &|reports| {
+            let share =
+                |report: &Report, index: usize| Some(report.threads.get(index)?.share * 100.0);
+            let of = |index| median(reports.iter().filter_map(|report| share(report, index)));
+            let figures: Vec<f64> = (0..THREADS_SHOWN).map_while(of).collect();
+            Some(figures)
+                .filter(|figures| !figures.is_empty())
+                .map(|figures| Cell { figures, mark: "" })
+        });
+        self.loss(text, &rows);
+    }
+
+    fn control(&self, text: &mut String) {
+        let rounds = |column: &Column, row: &str| -> Vec<&Round> {
+            let reports = self.reports(column, row).filter_map(|report| match report {
+                Measured::Control(report) => Some(report),
+                _ => None,
+            });
+            reports.flat_map(|report: &IdleReport| &report.rounds).collect()
+        };
+        self.round_tables(
+            text,
+            &rounds,
+            "Control path",
+            &[
+                ("server CPU for each (µs)", |round| round.cpu_us_per_allocation),
+                ("made per second", |round| round.made_per_second),
+            ],
+        );
+    }
+
+    fn memory(&self, text: &mut String) {
+        let rounds = |column: &Column, row: &str| -> Vec<&Round> {
+            let reports = self.reports(column, row).filter_map(|report| match report {
+                Measured::Memory(report) => Some(report),
+                _ => None,
+            });
+            reports.flat_map(|report: &IdleReport| &report.rounds).collect()
+        };
+        self.round_tables(
+            text,
+            &rounds,
+            "Memory",
+            &[
+                ("allocations", |round| round.allocations as f64),
+                ("addresses they were spread over", |round| round.relayed_addresses as f64),
+                ("resident bytes for each", |round| round.resident_bytes_per_allocation),
+                ("server CPU for allocate, bind, release (µs)", |round| {
+                    round.cpu_us_per_allocation
+                }),
+                ("made per second", |round| round.made_per_second),
+            ],
+        );
+    }
+
+    fn round_tables(
+        &self,
+        text: &mut String,
+        rounds: &dyn Fn(&Column, &str) -> Vec<&'a Round>,
+        title: &str,
+        figures: &[Figure<Round>],
+    ) {
+        for (key, name) in &self.rows {
+            if self.columns.iter().all(|column| rounds(column, key).is_empty()) {
+                continue;
+            }
+            let _ = writeln!(text, "\n### {title}: {name}\n");
+            self.head(text, true);
+            for (line, value) in figures {
+                let cell =
+                    |column: &Column| one(rounds(column, key).iter().map(|round| value(round)));
+                self.line(text, line, true, &cell);
+            }
+        }
+    }
+
+    fn handshakes(&self, text: &mut String) {
+        let reports = |column: &Column| -> Vec<&HandshakesReport> {
+            let lines = self.lines.iter().filter(|line| line.contender == column.name);
+            let reports = lines.filter_map(|line| match &line.report {
+                Measured::Handshakes(report) => Some(report),
+                _ => None,
+            });
+            reports.collect()
+        };
+        if self.columns.iter().all(|column| reports(column).is_empty()) {
+            return;
+        }
+        text.push_str("\n### TLS handshakes\n\n");
+        self.head(text, true);
+        let figures: [Figure<HandshakesReport>; 2] = [
+            ("per second of server CPU", |report| report.per_server_cpu_second),
+            ("server CPU for each, with its connection (µs)", |report| {
+                report.server_cpu_us_per_handshake
+            }),
+        ];
+        for (line, value) in figures {
+            let cell = |column: &Column| one(reports(column).into_iter().map(value));
+            self.line(text, line, true, &cell);
+        }
+    }
+
+    pub(crate) fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The keys and names of the rows.
+    pub(crate) fn rows(&self) -> &[(&'a str, &'a str)] {
+        &self.rows
+    }
+
+    /// How often rows were measured, those of memory excepted.
+    pub(crate) fn rounds(&self) -> usize {
+        self.lines.iter().map(|line| line.round).max().unwrap_or(0)
+    }
+
+    /// The part of saturation that a row is measured at.
+    pub(crate) fn percent(&self, row: &str) -> Option<u32> {
+        self.lines.iter().find(|line| line.row == row)?.percent
+    }
+
+    pub(crate) fn floods(&self) -> impl Iterator<Item = &'a Flooded> {
+        self.lines.iter().filter_map(|line| match &line.report {
+            Measured::Load(report) => report.flood.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// The median of a figure of one column in one row.
+    pub(crate) fn median(
+        &self,
+        column: &Column,
+        row: &str,
+        figure: impl Fn(&Measured) -> Option<f64>,
+    ) -> Option<f64> {
+        median(self.reports(column, row).filter_map(figure))
+    }
+
+    /// The rows that have a report of packets of this kind.
+    pub(crate) fn rows_with(&self, is: impl Fn(&Report) -> bool) -> Vec<(&'a str, &'a str)> {
+        let has = |key: &str| {
+            let mut lines = self.lines.iter().filter(|line| line.row == key);
+            lines.any(|line| matches!(&line.report, Measured::Load(report) if is(report)))
+        };
+        self.rows.iter().copied().filter(|(key, _)| has(key)).collect()
+    }
+
+    fn reports(&self, column: &Column, row: &str) -> impl Iterator<Item = &'a Measured> {
+        let lines = self.lines.iter();
+        let mine = lines.filter(move |line| line.contender == column.name && line.row == row);
+        mine.map(|line| &line.report)
+    }
+
+    fn table(&self, text: &mut String, rows: &[(&str, &str)], ratios: bool, cell: CellOf<'_>) {
+        self.head(text, ratios);
+        for (key, name) in rows {
+            let cell = |column: &Column| {
+                let reports = self.reports(column, key).filter_map(|report| match report {
+                    Measured::Load(report) => Some(&**report),
+                    _ => None,
+                });
+                let reports: Vec<&Report> = reports.collect();
+                cell(&reports)
+            };
+            self.line(text, name, ratios, &cell);
+        }
+    }
+
+    fn head(&self, text: &mut String, ratios: bool) {
+        let mut rule = String::from("|---|");
+        text.push_str("| |");
+        for column in &self.columns {
+            let _ = write!(text, " {} |", column.name);
+            rule.push_str("---:|");
+        }
+        for (over, under) in self.pairs(ratios) {
+            let (over, under) = (&self.columns[over].name, &self.columns[under].name);
+            let _ = write!(text, " {over} / {under} |");
+            rule.push_str("---:|");
+        }
+        let _ = writeln!(text, "\n{rule}");
+    }
+
+    fn line(
+        &self,
+        text: &mut String,
+        name: &str,
+        ratios: bool,
+        cell: &dyn Fn(&Column) -> Option<Cell>,
+    ) {
+        let cells: Vec<Option<Cell>> = self.columns.iter().map(cell).collect();
+        let _ = write!(text, "| {name} |");
+        for cell in &cells {
+            let _ = write!(text, " {} |", cell.as_ref().map_or(MISSING.to_owned(), Cell::shown));
+        }
+        for (over, under) in self.pairs(ratios) {
+            let ratio =
+                cells[over].as_ref().zip(cells[under].as_ref()).map(|(one, other)| one.over(other));
+            let _ = write!(text, " {} |", ratio.unwrap_or(MISSING.to_owned()));
+        }
+        text.push('\n');
+    }
+
+    /// Sterna over the floor, the reference and turn-server; each further Sterna over the reference
+    /// and the first.
+    fn pairs(&self, wanted: bool) -> Vec<(usize, usize)> {
+        let at = |is: &dyn Fn(&Column) -> bool| -> Vec<usize> {
+            (0..self.columns.len()).filter(|index| is(&self.columns[*index])).collect()
+        };
+        let sternas = at(&|column| column.program == Program::Sterna);
+        let reference = at(&|column| column.reference);
+        let others = at(&|column| match column.program {
+            Program::Floor | Program::TurnServer => true,
+            Program::Coturn => column.reference,
+            Program::Sterna => false,
+        });
+        let mut pairs = Vec::new();
+        if let Some((first, variants)) = sternas.split_first() {
+            pairs.extend(others.iter().map(|other| (*first, *other)));
+            for variant in variants {
+                pairs.extend(reference.iter().map(|other| (*variant, *other)));
+                pairs.push((*variant, *first));
+            }
+        }
+        pairs.retain(|_| wanted);
+        pairs
     }
 }
 
-fn plain_table(
-    text: &mut String,
-    rows: &[Row],
-    results: &[Results],
-    value: &dyn Fn(&Results, usize) -> Option<f64>,
-) {
-    head(text, results.iter().map(|results| results.name.to_owned()));
-    for (index, row) in rows.iter().enumerate() {
-        let figures = results.iter().map(|results| match value(results, index) {
-            Some(figure) => format!("{figure:.0}"),
-            None => MISSING.to_owned(),
-        });
-        line(text, &row.name, figures);
+impl Cell {
+    fn shown(&self) -> String {
+        let figures: Vec<String> =
+            self.figures.iter().map(|figure| format!("{figure:.0}")).collect();
+        format!("{}{}", figures.join(" / "), self.mark)
+    }
+
+    fn over(&self, other: &Cell) -> String {
+        let pairs = self.figures.iter().zip(&other.figures);
+        let ratios: Vec<String> = pairs
+            .map(|(one, other)| match *other > 0.0 {
+                true => format!("{:.2}", one / other),
+                false => MISSING.to_owned(),
+            })
+            .collect();
+        ratios.join(" / ")
     }
 }
 
-/// Each but the first over the first; and, of three or more, the second over the later ones.
-fn pairs(contenders: usize) -> Vec<(usize, usize)> {
-    let to_first = (1..contenders).map(|over| (over, 0));
-    let to_later = (2..contenders).map(|under| (1, under));
-    to_first.chain(to_later).collect()
+/// Whether it is about latency at a rate: in such a row the kernel tells when packets arrive.
+fn is_timed(report: &Report) -> bool {
+    report.kernel_time
 }
 
-fn handshakes(text: &mut String, results: &[Results]) {
-    if results.iter().all(|results| results.handshakes.is_empty()) {
-        return;
-    }
-    text.push_str("\n### TLS handshakes\n\n");
-    head(text, results.iter().map(|results| results.name.to_owned()));
-    let figures = |value: fn(&HandshakesReport) -> f64| -> Vec<String> {
-        let figure = |results: &Results| median(results.handshakes.iter().map(value));
-        results.iter().map(|results| shown(figure(results))).collect()
+fn one(values: impl Iterator<Item = f64>) -> Option<Cell> {
+    median(values).map(|figure| Cell { figures: vec![figure], mark: "" })
+}
+
+fn cpu(reports: &[&Report]) -> Option<Cell> {
+    let value = median(reports.iter().filter_map(|report| report.server_cpu_ns_per_packet))?;
+    let idle = |report: &&&Report| report.rate.is_none() && report.saturated == Some(false);
+    let mark = if reports.iter().any(|report| idle(&report)) { "†" } else { "" };
+    Some(Cell { figures: vec![value], mark })
+}
+
+fn latency(reports: &[&Report]) -> Option<Cell> {
+    let of = |value: fn(&Report) -> Option<f64>| {
+        median(reports.iter().filter_map(|report| value(report)))
     };
-    let per_cpu = figures(|report| report.per_server_cpu_second);
-    line(text, "per second of server CPU", per_cpu.into_iter());
-    let cpu = figures(|report| report.server_cpu_us_per_handshake);
-    line(text, "server CPU for each, with its connection (µs)", cpu.into_iter());
-}
-
-/// One table for each transport; each is of one number of allocations.
-fn idle(text: &mut String, results: &[Results]) {
-    let mut transports: Vec<_> =
-        results.iter().flat_map(|results| &results.idle).map(|(transport, _)| *transport).collect();
-    transports.sort_by_key(|transport| transport.name());
-    transports.dedup();
-    for transport in transports {
-        let round = |results: &Results| {
-            let (_, report) = results.idle.iter().find(|(over, _)| *over == transport)?;
-            report.rounds.first().cloned()
-        };
-        let Some(first) = results.iter().find_map(round) else { continue };
-        let over = transport.name().to_uppercase();
-        let _ = writeln!(text, "\n### {} idle allocations over {over}\n", first.allocations);
-        head(text, results.iter().map(|results| results.name.to_owned()));
-        let figures = |value: fn(Round) -> f64| -> Vec<String> {
-            results.iter().map(|results| shown(round(results).map(value))).collect()
-        };
-        let memory = figures(|round| round.resident_bytes_per_allocation);
-        line(text, "resident bytes per allocation", memory.into_iter());
-        let cpu = figures(|round| round.cpu_us_per_allocation);
-        line(text, "CPU per allocate, bind, release (µs)", cpu.into_iter());
-        let made = figures(|round| round.made_per_second);
-        line(text, "made per second by one client", made.into_iter());
-    }
-}
-
-fn shown(figure: Option<f64>) -> String {
-    figure.map_or_else(|| MISSING.to_owned(), |figure| format!("{figure:.0}"))
-}
-
-fn head(text: &mut String, columns: impl Iterator<Item = String>) {
-    let mut rule = String::from("|---|");
-    text.push_str("| |");
-    for column in columns {
-        let _ = write!(text, " {column} |");
-        rule.push_str("---:|");
-    }
-    let _ = writeln!(text, "\n{rule}");
-}
-
-fn line(text: &mut String, name: &str, figures: impl Iterator<Item = String>) {
-    let _ = write!(text, "| {name} |");
-    for figure in figures {
-        let _ = write!(text, " {figure} |");
-    }
-    text.push('\n');
+    let figures = vec![
+        of(|report| report.latency_p50_us)?,
+        of(|report| report.latency_p99_us)?,
+        of(|report| report.latency_p999_us)?,
+    ];
+    Some(Cell { figures, mark: "" })
 }
 
 /// The middle value, or the mean of the two in the middle.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
@@ -173,43 +429,8 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 const MISSING: &str = "–";
 
+/// Workers, and the thread beside them that does most.
+const THREADS_SHOWN: usize = 3;
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::load::Direction;
-    use crate::target::Transport;
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(None, median([].into_iter()));
-        assert_eq!(Some(2.0), median([9.0, 1.0, 2.0].into_iter()));
-        assert_eq!(Some(3.0), median([9.0, 1.0, 2.0, 4.0].into_iter()));
-    }
-
-    #[test]
-    fn every_contender_is_set_against_the_first_and_the_second_against_the_rest() {
-        assert_eq!(vec![(1, 0), (2, 0), (1, 2)], pairs(3));
-        assert!(pairs(1).is_empty());
-    }
-
-    #[test]
-    fn what_was_not_measured_is_shown_as_missing() {
-        let row = Row {
-            name: "client → peer".to_owned(),
-            transport: Transport::Udp,
-            direction: Direction::ClientToPeer,
-            payload: 160,
-            burst: 1,
-            rate: 0,
-        };
-        let nothing = |name| Results {
-            name,
-            rows: vec![Vec::new()],
-            idle: Vec::new(),
-            handshakes: Vec::new(),
-        };
-        let text = markdown(&[row], &[nothing("floor"), nothing("sterna")]);
-        assert!(text.contains("| | floor | sterna | sterna / floor |"), "{text}");
-        assert!(text.contains("| client → peer | – | – | – |"), "{text}");
-    }
-}
+mod tests;

@@ -5,21 +5,27 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use sterna_client::Client;
 
-use super::{Link, bind_turn};
+use super::{Datagrams, Link, bind_turn};
 use crate::error::BenchError;
 use crate::floor;
 use crate::floor_setup::Setup;
 use crate::mmsg::{BATCH, Receiver, Sender};
 
 /// A TURN client over UDP.
-pub(crate) struct UdpLink(pub(crate) Client);
+pub(crate) struct UdpLink(pub(crate) Client<Datagrams>);
 
 /// A client of the floor.
 pub(crate) struct FloorLink(pub(crate) UdpSocket);
 
+impl UdpLink {
+    fn socket(&self) -> &UdpSocket {
+        &self.0.transport().0
+    }
+}
+
 impl Link for UdpLink {
     fn descriptor(&self) -> BorrowedFd<'_> {
-        self.0.socket().as_fd()
+        self.socket().as_fd()
     }
 
     fn bind_channel(&mut self, channel: u16, peer: SocketAddrV4) -> Result<(), BenchError> {
@@ -31,7 +37,7 @@ impl Link for UdpLink {
     }
 
     fn send(&mut self, frames: &mut Sender) -> Result<usize, BenchError> {
-        Ok(send(self.0.socket(), frames))
+        Ok(send(self.socket(), frames))
     }
 
     fn flush(&mut self) -> Result<(), BenchError> {
@@ -41,9 +47,9 @@ impl Link for UdpLink {
     fn receive(
         &mut self,
         receiver: &mut Receiver,
-        each: &mut dyn FnMut(&[u8]),
+        each: &mut dyn FnMut(&[u8], Option<u64>),
     ) -> Result<(), BenchError> {
-        receive(self.0.socket(), receiver, each);
+        receive(self.socket(), receiver, each);
         Ok(())
     }
 
@@ -77,7 +83,7 @@ impl Link for FloorLink {
     fn receive(
         &mut self,
         receiver: &mut Receiver,
-        each: &mut dyn FnMut(&[u8]),
+        each: &mut dyn FnMut(&[u8], Option<u64>),
     ) -> Result<(), BenchError> {
         receive(&self.0, receiver, each);
         Ok(())
@@ -94,10 +100,10 @@ fn send(socket: &UdpSocket, frames: &mut Sender) -> usize {
     frames.flush(socket).unwrap_or(0)
 }
 
-fn receive(socket: &UdpSocket, receiver: &mut Receiver, each: &mut dyn FnMut(&[u8])) {
+fn receive(socket: &UdpSocket, receiver: &mut Receiver, each: &mut dyn FnMut(&[u8], Option<u64>)) {
     // An error is the ICMP answer to an earlier packet; the loss shows in the sequence numbers.
     let count = receiver.receive(socket, BATCH).unwrap_or(0);
     for index in 0..count {
-        each(receiver.datagram(index).1);
+        each(receiver.datagram(index).1, receiver.arrival_time(index));
     }
 }

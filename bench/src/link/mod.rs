@@ -1,6 +1,7 @@
 //! One client's way to the relay: what differs between datagrams and streams.
 
 mod datagrams;
+mod offers;
 mod stream;
 
 use std::net::SocketAddrV4;
@@ -13,10 +14,11 @@ use sterna_proto::channel_data::ChannelNumber;
 use crate::error::BenchError;
 use crate::mmsg::{Receiver, Sender};
 pub(crate) use datagrams::{FloorLink, UdpLink};
+pub(crate) use offers::Datagrams;
 pub(crate) use stream::{StreamLink, connect_tcp, connect_tls, tls_options};
 
 /// A client's connection to the relay, with an allocation.
-pub trait Link {
+pub trait Link: Send {
     /// What becomes readable when a frame arrives.
     fn descriptor(&self) -> BorrowedFd<'_>;
 
@@ -33,11 +35,12 @@ pub trait Link {
     /// Sends what an earlier call had to leave behind.
     fn flush(&mut self) -> Result<(), BenchError>;
 
-    /// Hands over each ChannelData message that has arrived.
+    /// Hands over each ChannelData message that has arrived, and when the kernel had it if the
+    /// receiver asks for that.
     fn receive(
         &mut self,
         receiver: &mut Receiver,
-        each: &mut dyn FnMut(&[u8]),
+        each: &mut dyn FnMut(&[u8], Option<u64>),
     ) -> Result<(), BenchError>;
 
     /// Gives the allocation back.

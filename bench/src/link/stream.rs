@@ -40,7 +40,7 @@ impl<S: ByteStream> StreamLink<S> {
     }
 }
 
-impl<S: ByteStream> Link for StreamLink<S> {
+impl<S: ByteStream + Send> Link for StreamLink<S> {
     fn descriptor(&self) -> BorrowedFd<'_> {
         self.client.transport().stream().tcp().as_fd()
     }
@@ -71,13 +71,13 @@ impl<S: ByteStream> Link for StreamLink<S> {
     fn receive(
         &mut self,
         _receiver: &mut Receiver,
-        each: &mut dyn FnMut(&[u8]),
+        each: &mut dyn FnMut(&[u8], Option<u64>),
     ) -> Result<(), BenchError> {
         let framed = self.client.transport_mut();
         // To the last byte: what a TLS library has read is not announced again by the socket.
         loop {
             while let Some(frame) = framed.next_message().during("reading from the relay")? {
-                each(frame);
+                each(frame, None);
             }
             match framed.read_more() {
                 Ok(()) => {}

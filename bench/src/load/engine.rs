@@ -8,12 +8,13 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::SockaddrIn;
+use nix::sys::socket::{SockaddrIn, setsockopt, sockopt};
 
 use super::flow::Flow;
 use super::{CHANNEL, Direction, LoadPlan};
 use crate::clock::Clock;
 use crate::error::{BenchError, DuringExt};
+use crate::flood::Flooder;
 use crate::histogram::Histogram;
 use crate::mmsg::{BATCH, Receiver, Sender};
 use crate::payload::Mark;
@@ -30,6 +31,10 @@ pub(super) struct Counts {
     /// Datagrams that are none of ours, or not in the form expected.
     pub(super) unexpected: u64,
     pub(super) latency: Histogram,
+    /// How much later than planned packets were sent, with a rate.
+    pub(super) behind: Histogram,
+    pub(super) flood_sent: u64,
+    pub(super) flood_answers: u64,
 }
 
 /// Where a flow's packets go in.
@@ -54,6 +59,7 @@ pub(super) struct Engine<'a> {
     clock: Clock,
     epoll: Epoll,
     books: Books,
+    flood: Option<Flooder>,
     /// The flow whose turn it is.
     turn: usize,
     due_nanos: u64,
@@ -73,10 +79,17 @@ impl<'a> Engine<'a> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).during("epoll")?;
         let flows = flows(plan.direction, paths);
         watch(&epoll, peer, PEER)?;
+        stamp(plan, peer)?;
         for (index, path) in paths.iter_mut().enumerate() {
             path.link().start()?;
             watch(&epoll, path.link().descriptor(), index as u64)?;
+            stamp(plan, path.link().descriptor())?;
         }
+        let sender = if plan.gso { Sender::segmented } else { Sender::new };
+        let receiver = match plan.kernel_time {
+            true => Receiver::with_arrival_times(),
+            false => Receiver::default(),
+        };
         Ok(Engine {
             plan,
             paths,
@@ -84,11 +97,12 @@ impl<'a> Engine<'a> {
             clock: Clock::start(),
             epoll,
             books: Books { flows, counts: Counts::default() },
+            flood: plan.flood.as_ref().map(Flooder::open).transpose()?,
             turn: 0,
             due_nanos: 0,
-            to_peers: Sender::new(plan.payload + CHANNEL_DATA_HEADER),
-            to_relay: Sender::new(plan.payload),
-            receiver: Receiver::default(),
+            to_peers: sender(plan.payload + CHANNEL_DATA_HEADER),
+            to_relay: sender(plan.payload),
+            receiver,
             lost_before: 0,
             late_before: 0,
         })
@@ -100,6 +114,9 @@ impl<'a> Engine<'a> {
         let length = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let end = start.saturating_add(length);
         self.due_nanos = start;
+        if let Some(flood) = &mut self.flood {
+            flood.restart();
+        }
         loop {
             let now = self.clock.nanos();
             if now >= end {
@@ -110,6 +127,9 @@ impl<'a> Engine<'a> {
                 Some(rate) => self.send_what_is_due(rate, now)?,
             }
             self.receive()?;
+            if let Some(flood) = &mut self.flood {
+                flood.pump(now - start)?;
+            }
         }
     }
 
@@ -122,13 +142,15 @@ impl<'a> Engine<'a> {
         counts.delivered = 0;
         counts.unexpected = 0;
         counts.latency.clear();
+        counts.behind.clear();
     }
 
     /// Waits for what is under way and closes the books.
     pub(super) fn finish(mut self) -> Result<Counts, BenchError> {
         let delivered = self.books.counts.delivered;
+        let (flood_sent, flood_answers) = self.flood.as_ref().map_or((0, 0), Flooder::counts);
         let end = self.clock.nanos() + DRAIN_NANOS;
-        while self.clock.nanos() < end {
+        while self.clock.nanos() < end && self.books.under_way() {
             self.receive()?;
         }
         let now = self.clock.nanos();
@@ -138,6 +160,7 @@ impl<'a> Engine<'a> {
         }
         let lost: u64 = flows.iter().map(|(_, flow)| flow.lost()).sum();
         let late: u64 = flows.iter().map(|(_, flow)| flow.late()).sum();
+        (counts.flood_sent, counts.flood_answers) = (flood_sent, flood_answers);
         counts.delivered = delivered;
         counts.lost = lost.saturating_sub(self.lost_before);
         counts.late = late - self.late_before;
@@ -166,20 +189,26 @@ impl<'a> Engine<'a> {
         self.flush_to_relay()
     }
 
+    /// Each burst leaves at once and is stamped right before: what the generator is behind its plan
+    /// is no latency of the relay.
     fn send_what_is_due(&mut self, rate: u32, now: u64) -> Result<(), BenchError> {
         let gap = self.plan.burst as u64 * 1_000_000_000 / u64::from(rate);
         let mut sent = 0;
         while self.due_nanos <= now && sent < BATCH {
-            self.send_burst(now)?;
+            let at = self.clock.nanos();
+            self.books.counts.behind.record(at.saturating_sub(self.due_nanos));
+            self.send_burst(at)?;
+            self.flush_to_relay()?;
             sent += self.plan.burst;
             self.turn = (self.turn + 1) % self.books.flows.len();
             self.due_nanos += gap;
         }
-        self.flush_to_relay()
+        Ok(())
     }
 
     /// The flow whose turn it is sends its burst. Bursts of the peer are gathered, as one socket
-    /// sends to all relayed addresses; bursts of a client leave at once.
+    /// sends to all relayed addresses; bursts of a client leave at once, and so do those that are
+    /// one piece for the kernel to cut up.
     fn send_burst(&mut self, now: u64) -> Result<(), BenchError> {
         let (entry, flow) = &mut self.books.flows[self.turn];
         let entry = *entry;
@@ -202,6 +231,10 @@ impl<'a> Engine<'a> {
             Entry::Client(index) => self.paths[index].link().send(&mut self.to_peers)?,
             Entry::Peer(_) => self.plan.burst,
         };
+        if self.plan.gso {
+            self.flush_to_relay()?;
+        }
+        let (_, flow) = &mut self.books.flows[self.turn];
         flow.sent(taken as u32, now);
         self.books.counts.sent += taken as u64;
         Ok(())
@@ -234,19 +267,25 @@ impl<'a> Engine<'a> {
             let (_, payload) = self.receiver.datagram(index);
             let right = payload.len() == self.plan.payload;
             let mark = Mark::read(payload).filter(|_| right);
-            self.books.arrived(mark, now);
+            let at = self.receiver.arrival_time(index);
+            self.books.arrived(mark, at.map_or(now, |at| self.clock.at_time_of_day(at)));
         }
     }
 
     fn receive_at_client(&mut self, client: usize) -> Result<(), BenchError> {
         let Engine { paths, receiver, books, clock, plan, .. } = self;
-        paths[client].link().receive(receiver, &mut |frame| {
-            books.arrived(read_channel_data(frame, plan.payload), clock.nanos());
+        paths[client].link().receive(receiver, &mut |frame, at| {
+            let at = at.map_or_else(|| clock.nanos(), |at| clock.at_time_of_day(at));
+            books.arrived(read_channel_data(frame, plan.payload), at);
         })
     }
 }
 
 impl Books {
+    fn under_way(&self) -> bool {
+        self.flows.iter().any(|(_, flow)| flow.under_way() > 0)
+    }
+
     fn arrived(&mut self, mark: Option<Mark>, now: u64) {
         let counted = mark.is_some_and(|mark| {
             let flow = self.flows.get_mut(mark.flow as usize);
@@ -274,6 +313,15 @@ fn flows(direction: Direction, paths: &[Path]) -> Vec<(Entry, Flow)> {
         flows.extend(entries.iter().map(|entry| (*entry, Flow::default())));
     }
     flows
+}
+
+/// Where latency is what is asked for, the kernel says when a packet arrived: the generator's own
+/// delay in reading it is not counted. The stamp costs the sender some 50 ns, the relay, too.
+fn stamp(plan: &LoadPlan, socket: impl AsFd) -> Result<(), BenchError> {
+    if !plan.kernel_time {
+        return Ok(());
+    }
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true).during("asking for arrival times")
 }
 
 fn watch(epoll: &Epoll, socket: impl AsFd, token: u64) -> Result<(), BenchError> {

@@ -15,15 +15,18 @@ use clap::ValueEnum;
 
 use crate::clock::Clock;
 use crate::error::{BenchError, DuringExt};
+use crate::flood::FloodSettings;
 use crate::mmsg::DATAGRAM_MAX;
 use crate::payload::MARK_LEN;
 use crate::process::Process;
-use crate::target::{Path, Target, client_address, grow_buffers};
+use crate::target::{Path, Target, Transport, client_address, grow_buffers};
 use engine::Engine;
-pub use report::Report;
+#[cfg(test)]
+pub(crate) use report::example;
+pub use report::{Flooded, Report};
 
 /// Which way packets go.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, ValueEnum)]
 pub enum Direction {
     /// ChannelData in, UDP out.
     ClientToPeer,
@@ -66,6 +69,13 @@ pub struct LoadPlan {
     pub rate: Option<u32>,
     /// Packets that a flow has under way at most, in saturation.
     pub window: u32,
+    /// Whether a burst is handed to the kernel as one piece to be cut up (`UDP_SEGMENT`), as the
+    /// receive offload of a network card would hand it to the relay.
+    pub gso: bool,
+    /// Whether latency ends when the kernel has a packet, and not when the generator reads it.
+    pub kernel_time: bool,
+    /// What else comes at the relay meanwhile.
+    pub flood: Option<FloodSettings>,
     /// What passes before the measurement starts.
     pub warm_up: Duration,
     /// How long is measured.
@@ -88,6 +98,12 @@ impl LoadPlan {
             format!("warm-up and duration: at most {} s", LONGEST.as_secs())
         } else if self.direction == Direction::ClientToClient && self.allocations % 2 == 1 {
             "client-to-client needs an even number of allocations".to_owned()
+        } else if self.target.transport != Transport::Udp && (self.gso || self.kernel_time) {
+            "segments and arrival times are of UDP alone".to_owned()
+        } else if self.flood.is_some() && self.rate.is_none() {
+            "beside a flood there is a rate".to_owned()
+        } else if self.gso && self.burst * (self.payload + 4) > SEGMENTS_BYTES_MAX {
+            format!("a burst in segments: {SEGMENTS_BYTES_MAX} bytes at most")
         } else {
             return Ok(());
         };
@@ -108,10 +124,12 @@ pub fn run(plan: &LoadPlan) -> Result<Report, BenchError> {
     engine.run_for(plan.warm_up)?;
     engine.start_measuring();
     let cpu_before = process.map(|process| process.cpu_nanos()).transpose()?;
+    let threads_before = process.map(|process| process.threads()).transpose()?;
     let clock = Clock::start();
     engine.run_for(plan.duration)?;
     let elapsed = clock.elapsed();
     let cpu_after = process.map(|process| process.cpu_nanos()).transpose()?;
+    let threads_after = process.map(|process| process.threads()).transpose()?;
     let counts = engine.finish()?;
 
     for path in paths {
@@ -119,6 +137,7 @@ pub fn run(plan: &LoadPlan) -> Result<Report, BenchError> {
     }
     Ok(Report::new(plan, &counts, elapsed)
         .with_cpu(cpu_before.zip(cpu_after))
+        .with_threads(threads_before.zip(threads_after))
         .with_memory(memory_before.zip(memory_after), plan.allocations))
 }
 
@@ -153,6 +172,9 @@ const CHANNEL: u16 = 0x4000;
 
 /// Each allocation is a socket here and one at the relay.
 const ALLOCATIONS_MAX: usize = 10_000;
+
+/// What one datagram of IPv4 can carry, cut up or not.
+const SEGMENTS_BYTES_MAX: usize = 65_507;
 
 /// A burst is one batch.
 const BURST_MAX: usize = crate::mmsg::BATCH;
