@@ -1,8 +1,8 @@
 //! The log: structured, asynchronous, on standard error.
 
-use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::io::{self, BufWriter, Write};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -47,9 +47,10 @@ pub fn start(config: &LogConfig) -> Log {
 }
 
 fn start_on(config: &LogConfig, out: impl Write + Send + 'static) -> Log {
+    let out = Gathered::new(out);
     let written = match config.format {
-        LogFormat::Text => asynchronous(text(out)),
-        LogFormat::Json => asynchronous(json(out)),
+        LogFormat::Text => asynchronous(text(out.clone()), out),
+        LogFormat::Json => asynchronous(json(out.clone()), out),
     };
     let (queued, guard) = written;
     // Filtered on this side of the queue, so that what nobody wants to see takes no room in it.
@@ -58,15 +59,67 @@ fn start_on(config: &LogConfig, out: impl Write + Send + 'static) -> Log {
     Log { logger: Logger::root(drain, o!()), flush_within: FLUSH_WITHIN, guard: Some(guard) }
 }
 
-fn asynchronous(
+fn asynchronous<W: Write + Send + 'static>(
     drain: impl Drain<Ok = (), Err = io::Error> + Send + 'static,
+    out: Gathered<W>,
 ) -> (Queue, AsyncGuard) {
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let writer = Writer { drain, out, waiting: waiting.clone() };
     // A log that cannot be written, because its pipe is closed, must not end the calls.
-    let (queue, guard) = AsyncCore::custom(drain.ignore_res())
+    let (queue, guard) = AsyncCore::custom(writer.ignore_res())
         .chan_size(QUEUE)
         .thread_name("sterna-log".to_owned())
         .build_with_guard();
-    (Queue { queue, dropped: AtomicU64::new(0) }, guard)
+    (Queue { queue, waiting, dropped: AtomicU64::new(0) }, guard)
+}
+
+/// Writes on the log's thread. What waits together is written in one call.
+struct Writer<D, W: Write> {
+    drain: D,
+    out: Gathered<W>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<D: Drain<Ok = (), Err = io::Error>, W: Write> Drain for Writer<D, W> {
+    type Ok = ();
+    type Err = io::Error;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
+        let gathered = self.drain.log(record, values);
+        if self.waiting.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return gathered;
+        }
+        gathered.and(self.out.inner().flush())
+    }
+}
+
+/// The log's output, which the [`Writer`] alone flushes.
+struct Gathered<W: Write>(Arc<Mutex<BufWriter<W>>>);
+
+impl<W: Write> Gathered<W> {
+    fn new(out: W) -> Gathered<W> {
+        Gathered(Arc::new(Mutex::new(BufWriter::with_capacity(GATHERED_MAX, out))))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, BufWriter<W>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Write> Clone for Gathered<W> {
+    fn clone(&self) -> Gathered<W> {
+        Gathered(self.0.clone())
+    }
+}
+
+impl<W: Write> Write for Gathered<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The queue to the log's thread. It makes nobody wait: what finds it full is dropped and counted.
@@ -75,6 +128,8 @@ fn asynchronous(
 /// drops in its way.
 struct Queue {
     queue: AsyncCore,
+    /// Records in the queue, those that are about to be included.
+    waiting: Arc<AtomicUsize>,
     dropped: AtomicU64,
 }
 
@@ -84,7 +139,7 @@ impl Drain for Queue {
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
         self.report_dropped(values);
-        if self.queue.log(record, values).is_err() {
+        if !self.takes(record, values) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -92,6 +147,15 @@ impl Drain for Queue {
 }
 
 impl Queue {
+    fn takes(&self, record: &Record<'_>, values: &OwnedKVList) -> bool {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let taken = self.queue.log(record, values).is_ok();
+        if !taken {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+        taken
+    }
+
     fn report_dropped(&self, values: &OwnedKVList) {
         if self.dropped.load(Ordering::Relaxed) == 0 {
             return;
@@ -99,8 +163,7 @@ impl Queue {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         let message = format_args!("log records were dropped");
         let fields = b!("dropped" => dropped);
-        let reported = self.queue.log(&record!(Level::Warning, "", &message, fields), values);
-        if reported.is_err() {
+        if !self.takes(&record!(Level::Warning, "", &message, fields), values) {
             self.dropped.fetch_add(dropped, Ordering::Relaxed);
         }
     }
@@ -188,6 +251,9 @@ fn escape(text: &str) -> String {
 
 /// Records that wait to be written. Further ones are dropped, counted, and the count is logged.
 const QUEUE: usize = 8192;
+
+/// Bytes of the log that wait to be written together.
+const GATHERED_MAX: usize = 64 << 10;
 
 /// Time enough for a full queue and a slow disk.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);

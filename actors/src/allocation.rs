@@ -4,10 +4,13 @@
 //!   peers what `allocation/tcp_relay.rs` says.
 //! - Started by: its ListenerActor, when the SessionActor asks.
 //! - Hears from: its ListenerActor (data of the client), its SessionActor (requests), its sockets;
-//!   the sessions and connections of its client's data connections.
+//!   other allocations whose peer it is (`allocation/hairpin.rs`); the PortAllocator, which knows
+//!   them; the sessions and connections of its client's data connections.
 //! - Stops when: it expires, is refreshed to zero, or is told to end.
 //! - If it panics: gone. Sockets, connections and leases go back by Drop, the client gets 437.
 
+mod client_data;
+mod hairpin;
 mod tcp_relay;
 mod terms;
 
@@ -16,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
@@ -36,7 +40,7 @@ use sterna_proto::stun::TransactionId;
 
 use crate::clock;
 use crate::counters::DropCounters;
-use crate::port_allocator::PortLease;
+use crate::port_allocator::{PortLease, RelayDirectory};
 use crate::quota_keeper::QuotaLease;
 use crate::session::SessionId;
 use crate::socket::{BATCH, ReceiveBatch};
@@ -45,8 +49,11 @@ use crate::transport::{
 };
 use crate::usage::{OneLine, Usage};
 
+use hairpin::{NearRun, Routes};
 use tcp_relay::TcpRelay;
 
+pub use client_data::ClientData;
+pub use hairpin::PeerData;
 pub use tcp_relay::{Connect, ConnectionReport, DrawBytes, TakePeerConnection, TcpSeed};
 pub use terms::SetTerms;
 
@@ -92,53 +99,6 @@ pub struct BindChannel {
     pub number: ChannelNumber,
     /// The peer.
     pub peer: PeerAddr,
-}
-
-/// Relay what the client sent: ChannelData and Send indications, in order of arrival.
-#[derive(Debug, Default, Message)]
-#[rtype(result = "()")]
-pub struct ClientData {
-    bytes: Vec<u8>,
-    datagrams: SmallVec<[ClientDatagram; 8]>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct ClientDatagram {
-    end: usize,
-    fields: HeaderFields,
-}
-
-impl ClientData {
-    /// Makes room for so many bytes more.
-    pub fn reserve(&mut self, bytes: usize) {
-        self.bytes.reserve(bytes);
-    }
-
-    /// Appends one datagram of the client.
-    pub fn push(&mut self, bytes: &[u8], fields: HeaderFields) {
-        self.bytes.extend_from_slice(bytes);
-        self.datagrams.push(ClientDatagram { end: self.bytes.len(), fields });
-    }
-
-    /// How many datagrams it carries.
-    pub fn len(&self) -> usize {
-        self.datagrams.len()
-    }
-
-    /// Whether it carries none.
-    pub fn is_empty(&self) -> bool {
-        self.datagrams.is_empty()
-    }
-
-    /// The datagrams in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], HeaderFields)> {
-        let mut start = 0;
-        self.datagrams.iter().filter_map(move |datagram| {
-            let bytes = self.bytes.get(start..datagram.end)?;
-            start = datagram.end;
-            Some((bytes, datagram.fields))
-        })
-    }
 }
 
 /// End the allocation: its session is over, or the server stops.
@@ -205,6 +165,10 @@ pub struct ReadAllocation;
 pub struct AllocationCounters {
     /// Packets and bytes on both legs.
     pub usage: Usage,
+    /// Reads of the relay sockets that have found something.
+    pub reads: u64,
+    /// Sends of datagrams, to client and peers: one send may be cut into several by the kernel.
+    pub sends: u64,
     /// Packets that went no further.
     pub drops: DropCounters,
 }
@@ -222,11 +186,13 @@ pub struct AllocationSeed {
     /// What the client's indications may ask for.
     pub offer: Offer,
     /// A socket for each relayed transport address of UDP.
-    pub sockets: SmallVec<[Box<dyn RelaySocket>; 2]>,
+    pub sockets: SmallVec<[Box<dyn RelaySocket>; 1]>,
     /// What there is instead where TCP is relayed.
     pub tcp: Option<TcpSeed>,
     /// The leases of their ports.
-    pub leases: SmallVec<[PortLease; 2]>,
+    pub leases: Vec<PortLease>,
+    /// Whom to tell where it relays, and to ask who relays elsewhere.
+    pub directory: Arc<RelayDirectory>,
     /// The right to be there.
     pub quota: QuotaLease,
     /// Whose it is.
@@ -241,15 +207,21 @@ pub struct AllocationActor {
     core: Allocation,
     offer: Offer,
     // Above the leases: a port is free to lease once its socket is closed.
-    sockets: SmallVec<[Box<dyn RelaySocket>; 2]>,
-    tcp: Option<TcpRelay>,
-    leases: SmallVec<[PortLease; 2]>,
+    sockets: SmallVec<[Box<dyn RelaySocket>; 1]>,
+    tcp: Option<Box<TcpRelay>>,
+    leases: Vec<PortLease>,
+    directory: Arc<RelayDirectory>,
+    routes: Routes,
+    /// Datagrams of other allocations since the arbiter's others had their turn.
+    near_in_turn: usize,
     quota: QuotaLease,
     owner: Owner,
     answered: Answered,
     client: Rc<dyn ClientTransport>,
     scratch: Rc<RefCell<ReceiveBatch>>,
     usage: Usage,
+    reads: u64,
+    sends: u64,
     drops: DropCounters,
     timer: Option<(Instant, SpawnHandle)>,
     end: EndReason,
@@ -271,14 +243,19 @@ impl AllocationActor {
             core: seed.core,
             offer: seed.offer,
             sockets: seed.sockets,
-            tcp: seed.tcp.map(TcpRelay::new),
+            tcp: seed.tcp.map(|seed| Box::new(TcpRelay::new(seed))),
             leases: seed.leases,
+            directory: seed.directory,
+            routes: Routes::default(),
+            near_in_turn: 0,
             quota: seed.quota,
             owner: seed.owner,
             answered: seed.answered,
             client,
             scratch,
             usage: Usage::default(),
+            reads: 0,
+            sends: 0,
             drops: DropCounters::new(),
             timer: None,
             // What stands if it ends without having said why.
@@ -293,7 +270,8 @@ impl Actor for AllocationActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
-        for lease in &self.leases {
+        for lease in &mut self.leases {
+            lease.announce(&self.directory, ctx.address().downgrade().recipient());
             info!(self.log, "session {}: relayed address {}", self.session, lease.address();
                 "session" => %self.session, "relayed" => %lease.address(),
                 "realm" => %OneLine(&self.owner.account.realm),
@@ -307,7 +285,8 @@ impl Actor for AllocationActor {
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.usage.report(&self.log, self.session, &self.owner.account);
         info!(self.log, "session {}: allocation ended: {}", self.session, self.end.text();
-            "session" => %self.session, "reason" => self.end.text(), self.drops.clone());
+            "session" => %self.session, "reason" => self.end.text(), "reads" => self.reads,
+            "sends" => self.sends, self.drops.clone());
     }
 }
 
@@ -363,8 +342,8 @@ impl Handler<BindChannel> for AllocationActor {
 impl Handler<ClientData> for AllocationActor {
     type Result = ();
 
-    fn handle(&mut self, data: ClientData, _: &mut Context<Self>) {
-        self.relay_to_peers(&data);
+    fn handle(&mut self, data: ClientData, ctx: &mut Context<Self>) {
+        self.relay_to_peers(data, ctx);
         self.report_usage();
     }
 }
@@ -400,7 +379,12 @@ impl Handler<ReadAllocation> for AllocationActor {
     type Result = AllocationCounters;
 
     fn handle(&mut self, _: ReadAllocation, _: &mut Context<Self>) -> AllocationCounters {
-        AllocationCounters { usage: self.usage, drops: self.drops.clone() }
+        AllocationCounters {
+            usage: self.usage.clone(),
+            reads: self.reads,
+            sends: self.sends,
+            drops: self.drops.clone(),
+        }
     }
 }
 
@@ -446,9 +430,10 @@ impl ActorFuture<AllocationActor> for SocketLoop {
 
 impl AllocationActor {
     /// Sends the client's datagrams on to the peers they are for.
-    fn relay_to_peers(&mut self, data: &ClientData) {
+    fn relay_to_peers(&mut self, data: ClientData, ctx: &mut Context<Self>) {
         let (now, five_tuple) = (clock::now(), self.client.five_tuple());
         let mut outgoing: SmallVec<[ToPeer<'_>; 8]> = SmallVec::new();
+        let mut near = NearRun::default();
         let mut over = 0;
         for (bytes, fields) in data.iter() {
             self.usage.client.received(1, bytes.len() as u64);
@@ -458,33 +443,38 @@ impl AllocationActor {
             };
             match self.core.from_client(bytes, &self.offer, now) {
                 Ok(to) if !self.quota.pass(Direction::ToPeers, to.data.len(), now) => over += 1,
-                Ok(to) => outgoing.push(ToPeer {
-                    peer: to.peer,
-                    data: to.data,
-                    fields,
-                    dont_fragment: to.sets_df(&five_tuple),
-                }),
+                Ok(to) => {
+                    let dont_fragment = to.sets_df(&five_tuple);
+                    let to = ToPeer { peer: to.peer, data: to.data, fields, dont_fragment };
+                    match near.is_near(&to, || self.is_near(to.peer, now, ctx)) {
+                        true => near.push(&to, &data),
+                        false => outgoing.push(to),
+                    }
+                }
                 Err(reason) => self.drops.count(reason),
             }
         }
         let family = |to: &ToPeer<'_>| Family::of(to.peer.0.ip());
         for run in outgoing.chunk_by(|a, b| family(a) == family(b)) {
-            let sent = self.send_run(run);
-            self.usage.peer.sent(u64::from(sent.packets), sent.bytes);
-            self.count_unsent(sent);
+            self.send_run(run);
         }
+        drop(outgoing);
+        self.send_near(near, data);
         self.count_over_bandwidth(over);
         self.quota.ask_ahead(now);
     }
 
     /// Sends datagrams for peers of one family from the relay socket of that family.
-    fn send_run(&mut self, run: &[ToPeer<'_>]) -> Sent {
+    fn send_run(&mut self, run: &[ToPeer<'_>]) {
         let is_v4 = run.first().is_some_and(|to| to.peer.0.is_ipv4());
         let socket = self.sockets.iter_mut().find(|socket| socket.local().0.is_ipv4() == is_v4);
-        match socket {
+        let sent = match socket {
             Some(socket) => socket.send(run),
             None => Sent { failed: run.len() as u32, ..Sent::default() },
-        }
+        };
+        self.usage.peer.sent(u64::from(sent.packets), sent.bytes);
+        self.sends += u64::from(sent.sends);
+        self.count_unsent(sent);
     }
 
     /// Takes what the `index`th socket is ready with; true when nothing is left.
@@ -504,6 +494,8 @@ impl AllocationActor {
         let mut batch = scratch.borrow_mut();
         match socket.receive(&mut batch) {
             Ok(count) => {
+                self.reads += 1;
+                batch.note_data(batch.len());
                 let datagrams = batch
                     .iter()
                     .map(|(received, data)| (PeerAddr(received.from), received.fields, data));
@@ -568,6 +560,7 @@ impl AllocationActor {
         }
         let sent = self.client.send(frames);
         self.usage.client.sent(u64::from(sent.packets), sent.bytes);
+        self.sends += u64::from(sent.sends);
         self.count_unsent(sent);
     }
 
@@ -634,6 +627,7 @@ impl AllocationActor {
             }
         }
         self.close_ended_relays();
+        self.routes.sweep(clock::now());
         self.arm_timer(ctx);
     }
 

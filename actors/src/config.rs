@@ -23,6 +23,9 @@ pub struct ServerConfig {
     pub tls: Option<watch::Receiver<Arc<TlsTerms>>>,
     /// Arbiters, and so listening sockets per address. At least 1.
     pub workers: usize,
+    /// How often a busy arbiter looks at its sockets at most; zero is no bound. Packets wait that
+    /// long at most, and it wakes for several at once.
+    pub wake_interval: Duration,
     /// The SOFTWARE attribute of authenticated answers; `None` sends none.
     pub software: Option<String>,
     /// Where relayed transport addresses come from.

@@ -15,6 +15,7 @@ pub mod credential_store;
 mod later;
 pub mod listener;
 mod paced;
+mod pacing;
 pub mod peer_connection;
 mod places;
 pub mod policy;

@@ -6,6 +6,7 @@
 //! - Stops when: it is told to, after its sessions have answered what was in flight.
 //! - If it panics: healed in place. Socket and table stay, sessions and allocations go on.
 
+mod counters;
 mod ending;
 mod logins;
 mod terms;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
-use slog::{Logger, debug, error, info, warn};
+use slog::{Logger, debug, error, warn};
 use smallvec::SmallVec;
 use sterna_proto::address::{FiveTuple, ServerReflexive};
 use sterna_proto::drops::DropReason;
@@ -34,7 +35,7 @@ use crate::allocation::{AllocationActor, AllocationSeed, ClientData, EndAllocati
 use crate::clients::{Client, Clients};
 use crate::clock;
 use crate::config::Listen;
-use crate::counters::DropCounters;
+use crate::counters::{BatchLengths, DropCounters};
 use crate::session::{
     AllocationEnded, AllocationHandle, ClientRequest, EndSession, SessionActor, SessionId,
     SessionNeighbours,
@@ -43,6 +44,7 @@ use crate::socket::{BATCH, ReceiveBatch};
 use crate::supervision::{self, Ended, RestartWindow, Spent};
 use crate::transport::{ClientTransport, HeaderFields, ListenSocket};
 
+pub use counters::{ListenerCounters, ReadListener};
 pub use ending::{EndClient, Shutdown};
 pub use logins::{FailedElsewhere, Introduce, LoginFailed, LoginProved};
 pub use terms::SetTerms;
@@ -80,24 +82,6 @@ enum Child {
     Session,
     /// The `n`th allocation of its session: the end of one says nothing about the next.
     Allocation(u64),
-}
-
-/// Tell how many clients there are and what was dropped.
-#[derive(Debug, Message)]
-#[rtype(result = "ListenerCounters")]
-pub struct ReadListener;
-
-/// How many clients a listener has, and what it has dropped.
-#[derive(Clone, Debug, MessageResponse)]
-pub struct ListenerCounters {
-    /// Connections, those of clients without a session included.
-    pub connections: usize,
-    /// Sessions, with and without allocation.
-    pub sessions: usize,
-    /// Allocations.
-    pub allocations: usize,
-    /// Packets that went no further, those of ended sessions included.
-    pub drops: DropCounters,
 }
 
 /// Find the actors of a client, for a test that makes one of them panic.
@@ -158,6 +142,8 @@ pub struct ListenerActor {
     allocations_started: u64,
     groups: Vec<Group>,
     answer: Vec<u8>,
+    batches: BatchLengths,
+    batches_logged: BatchLengths,
     drops: DropCounters,
     drops_logged: DropCounters,
     closing: Option<oneshot::Sender<()>>,
@@ -198,6 +184,8 @@ impl ListenerActor {
             allocations_started: 0,
             groups: Vec::with_capacity(BATCH),
             answer: Vec::new(),
+            batches: BatchLengths::default(),
+            batches_logged: BatchLengths::default(),
             drops: DropCounters::new(),
             drops_logged: DropCounters::new(),
             closing: None,
@@ -214,11 +202,11 @@ impl Actor for ListenerActor {
         if self.closing.is_none() {
             ctx.spawn(ListenLoop);
         }
-        ctx.run_interval(LOG_DROPS_EVERY, |actor, _| actor.log_drops());
+        ctx.run_interval(LOG_COUNTERS_EVERY, |actor, _| actor.log_counters());
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
-        self.log_drops();
+        self.log_counters();
     }
 }
 
@@ -289,7 +277,7 @@ impl Handler<StartAllocation> for ListenerActor {
         self.allocations_started += 1;
         let child = Child::Allocation(self.allocations_started);
         let address = supervision::watch(Context::new(), actor, tell_end(ctx, session, child));
-        let handle = AllocationHandle::of(&address);
+        let handle: AllocationHandle = Arc::new(address.clone());
         // Its session has gathered it by the terms of a moment ago.
         if !is_up_to_date {
             address.do_send(terms);
@@ -323,21 +311,6 @@ impl Handler<ChildEnded> for ListenerActor {
     }
 }
 
-impl Handler<ReadListener> for ListenerActor {
-    type Result = ListenerCounters;
-
-    fn handle(&mut self, _: ReadListener, _: &mut Context<Self>) -> ListenerCounters {
-        self.drops.add(&self.socket.take_drops());
-        let has_allocation = |client: &&Client| client.allocation.is_some();
-        ListenerCounters {
-            connections: self.socket.connections(),
-            sessions: self.clients.len(),
-            allocations: self.clients.iter().filter(has_allocation).count(),
-            drops: self.drops.clone(),
-        }
-    }
-}
-
 #[cfg(feature = "fault-injection")]
 impl Handler<FindClient> for ListenerActor {
     type Result = Option<ClientActors>;
@@ -366,11 +339,17 @@ impl ListenerActor {
     fn read_batches(&mut self, ctx: &mut Context<Self>, task: &mut TaskContext<'_>) -> bool {
         let scratch = self.scratch.clone();
         let mut batch = scratch.borrow_mut();
-        for _ in 0..BATCHES_AT_ONE_WAKE {
+        let (mut batches, mut datagrams) = (0, 0);
+        while batches < BATCHES_AT_ONE_WAKE && datagrams < BATCHES_AT_ONE_WAKE * BATCH {
+            batches += 1;
             self.end_those_who_left();
             match self.socket.poll_receive(task, &mut batch) {
                 Poll::Pending => return false,
-                Poll::Ready(Ok(_)) => self.take_batch(&batch, ctx),
+                Poll::Ready(Ok(_)) => {
+                    datagrams += batch.len();
+                    self.batches.count(batch.len());
+                    self.take_batch(&batch, ctx);
+                }
                 // An error that was pending on the socket; the datagrams behind it still wait.
                 Poll::Ready(Err(_)) => {}
             }
@@ -393,6 +372,7 @@ impl ListenerActor {
         for (received, bytes) in batch.iter() {
             members.push(self.sort(received.five_tuple(self.local), bytes, now, ctx));
         }
+        batch.note_data(members.iter().flatten().count());
         for (group, (received, bytes)) in members.iter().zip(batch.iter()) {
             let group = group.and_then(|group| self.groups.get_mut(group));
             if let Some(group) = group {
@@ -601,8 +581,10 @@ impl ListenerActor {
     fn restart_session(&mut self, id: SessionId, ctx: &mut Context<Self>) {
         let Some(key) = self.clients.of(id) else { return };
         let Some(client) = self.clients.get(key) else { return };
-        let allocation =
-            client.allocation.as_ref().map(|(_, allocation)| AllocationHandle::of(allocation));
+        let handle = |allocation: &Addr<AllocationActor>| -> AllocationHandle {
+            Arc::new(allocation.clone())
+        };
+        let allocation = client.allocation.as_ref().map(|(_, allocation)| handle(allocation));
         let session = self.spawn_session(id, client.transport.clone(), allocation, ctx);
         if self.closing.is_some() || client.left || client.ended.is_some() {
             session.do_send(EndSession);
@@ -643,16 +625,6 @@ impl ListenerActor {
             (None, false) => EndReason::SessionFailed,
         }));
     }
-
-    /// Logs what has been dropped since the last time.
-    fn log_drops(&mut self) {
-        self.drops.add(&self.socket.take_drops());
-        if self.drops != self.drops_logged {
-            info!(self.log, "packets dropped so far"; "address" => %self.local,
-                self.drops.clone());
-            self.drops_logged = self.drops.clone();
-        }
-    }
 }
 
 impl Group {
@@ -684,5 +656,5 @@ const MAILBOX: usize = 1024;
 /// more of them are read before they are handed on, the fewer messages and wakes each costs.
 const BATCHES_AT_ONE_WAKE: usize = 4;
 
-/// How often dropped packets are summed up in the log.
-const LOG_DROPS_EVERY: Duration = Duration::from_secs(60);
+/// How often the counters are summed up in the log.
+const LOG_COUNTERS_EVERY: Duration = Duration::from_secs(60);

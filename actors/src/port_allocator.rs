@@ -1,17 +1,21 @@
 //! PortAllocator: which relay port belongs to whom.
 //!
 //! - Owns: the free ports of every relay address and transport, the leases given out, the
-//!   reservations.
+//!   reservations; who is behind each lease, see `port_allocator/directory.rs`.
 //! - Started by: the server, once.
-//! - Hears from: SessionActors that allocate; leases that end, wherever they lived.
+//! - Hears from: SessionActors that allocate; leases that end, wherever they lived;
+//!   AllocationActors that announce themselves and look for each other.
 //! - Stops when: the server does.
 //! - If it panics: healed in place with all ports free again; `bind` is the truth about a port, and
-//!   leases of before are told from those of after by their epoch.
+//!   leases of before are told from those of after by their epoch. Nobody is found then who has
+//!   announced himself before.
+
+mod directory;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -24,6 +28,10 @@ use sterna_proto::stun::ReservationToken;
 
 use crate::clock;
 use crate::supervision::{self, Spent};
+
+use directory::Directory;
+
+pub use directory::{AnnounceRelay, Door, FindRelay, NearRelay, RelayDirectory, WAITING_MAX};
 
 /// Lease a relay port. The lease ends when it is dropped.
 #[derive(Clone, Debug, Message)]
@@ -93,7 +101,9 @@ pub struct PortLease {
     reservation: Option<ReservationToken>,
     epoch: u64,
     how: LeaseEnd,
-    allocator: Recipient<LeaseEnded>,
+    /// Where other allocations come in, once announced.
+    door: Option<Arc<Door>>,
+    allocator: Arc<Recipient<LeaseEnded>>,
 }
 
 impl PortLease {
@@ -118,8 +128,15 @@ impl PortLease {
         reservation: Option<ReservationToken>,
         allocator: Recipient<LeaseEnded>,
     ) -> PortLease {
-        let transport = RelayTransport::Udp;
-        PortLease { transport, address, reservation, epoch: 0, how: LeaseEnd::Free, allocator }
+        PortLease {
+            transport: RelayTransport::Udp,
+            address,
+            reservation,
+            epoch: 0,
+            how: LeaseEnd::Free,
+            door: None,
+            allocator: Arc::new(allocator),
+        }
     }
 }
 
@@ -153,6 +170,8 @@ pub struct PortAllocator {
     reservations: HashMap<UserName, Reservation>,
     /// Counts the rebuilds: a lease of an earlier epoch says nothing about the pools of this one.
     epoch: u64,
+    /// The way back that all leases share, while there are any.
+    way_back: Weak<Recipient<LeaseEnded>>,
     sweep_armed: bool,
     log: Logger,
 }
@@ -161,6 +180,7 @@ struct Pool {
     transport: RelayTransport,
     address: IpAddr,
     ports: PortPool,
+    directory: Directory,
 }
 
 struct Reservation {
@@ -188,6 +208,7 @@ impl PortAllocator {
             next: 0,
             reservations: HashMap::new(),
             epoch: 0,
+            way_back: Weak::new(),
             sweep_armed: false,
             log: log.clone(),
         };
@@ -204,6 +225,7 @@ impl PortAllocator {
                 transport,
                 address,
                 ports: PortPool::new(ports.clone()),
+                directory: Directory::default(),
             })
         });
         self.pools = pools.collect();
@@ -263,11 +285,9 @@ impl Handler<LeaseEnded> for PortAllocator {
         if ended.epoch != self.epoch {
             return;
         }
-        let pool = self
-            .pools
-            .iter_mut()
-            .find(|pool| pool.transport == ended.transport && pool.address == ended.address.ip());
+        let pool = pool_of(&mut self.pools, ended.transport, ended.address.ip());
         let Some(pool) = pool else { return };
+        pool.directory.forget(ended.address.port());
         match ended.how {
             LeaseEnd::Free => pool.ports.release(ended.address.port()),
             LeaseEnd::HeldElsewhere { reservation } => {
@@ -320,19 +340,25 @@ impl PortAllocator {
     }
 
     fn lease(
-        &self,
+        &mut self,
         transport: RelayTransport,
         address: SocketAddr,
         reservation: Option<ReservationToken>,
         ctx: &mut Context<Self>,
     ) -> PortLease {
+        let allocator = self.way_back.upgrade().unwrap_or_else(|| {
+            let way_back = Arc::new(ctx.address().recipient());
+            self.way_back = Arc::downgrade(&way_back);
+            way_back
+        });
         PortLease {
             transport,
             address: RelayedAddr(address),
             reservation,
             epoch: self.epoch,
             how: LeaseEnd::Free,
-            allocator: ctx.address().recipient(),
+            door: None,
+            allocator,
         }
     }
 
@@ -378,6 +404,10 @@ impl PortAllocator {
             self.arm_sweep(next - now, ctx);
         }
     }
+}
+
+fn pool_of(pools: &mut [Pool], transport: RelayTransport, address: IpAddr) -> Option<&mut Pool> {
+    pools.iter_mut().find(|pool| pool.transport == transport && pool.address == address)
 }
 
 /// Leases asked for at once; a session waits for room in the mailbox, its client retransmits.

@@ -12,9 +12,10 @@ mod lease;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use actix::WeakRecipient;
 use actix::prelude::*;
 use slog::{Logger, info};
 use sterna_proto::account::Account;
@@ -30,6 +31,8 @@ use crate::listener::EndClient;
 use crate::session::SessionId;
 use crate::supervision::{self, Spent};
 use crate::usage::OneLine;
+
+use lease::Keeper;
 
 pub use lease::QuotaLease;
 
@@ -65,12 +68,12 @@ pub struct LeaseEnded {
 }
 
 /// An allocation lives on this lease: whom to tell of limits and of credit.
-#[derive(Clone, Message)]
+#[derive(Message)]
 #[rtype(result = "()")]
 pub struct AttachAllocation {
     lease: LeaseId,
-    set_bandwidth: Recipient<SetBandwidth>,
-    grant_credit: Recipient<GrantCredit>,
+    set_bandwidth: WeakRecipient<SetBandwidth>,
+    grant_credit: WeakRecipient<GrantCredit>,
 }
 
 /// An allocation asks for credit. Answered by [`GrantCredit`], at once or when there is some.
@@ -139,7 +142,10 @@ pub struct Panic;
 pub struct QuotaKeeper {
     /// The truth about who has what; the counts follow from it. Ids are given once, so that nothing
     /// can be given back twice, and in order of age.
-    leases: BTreeMap<LeaseId, Leased>,
+    // Boxed: ids come in order, which leaves the nodes of the tree half empty.
+    leases: BTreeMap<LeaseId, Box<Leased>>,
+    /// The way back that all leases share, while there are any.
+    way_back: Weak<Keeper>,
     quotas: Quotas,
     pools: Pools,
     /// Packets of users with allocations that were dropped for bandwidth.
@@ -156,7 +162,7 @@ struct Leased {
     client: SocketAddr,
     holder: Holder,
     since: Instant,
-    end: Recipient<EndClient>,
+    end: WeakRecipient<EndClient>,
     /// What limits its bytes, as it has been told.
     told: GateTerms,
     allocation: Option<AttachAllocation>,
@@ -173,6 +179,7 @@ impl QuotaKeeper {
         context.set_mailbox_capacity(MAILBOX);
         let actor = QuotaKeeper {
             leases: BTreeMap::new(),
+            way_back: Weak::new(),
             quotas: Quotas::default(),
             pools: Pools::new(terms, clock::now()),
             dropped: HashMap::new(),
@@ -227,10 +234,15 @@ impl Handler<LeaseQuota> for QuotaKeeper {
         }
         let told = self.gate_terms(id, &owner.account);
         // Made before its entry: what happens in between is undone by its Drop.
-        let lease = QuotaLease::new(id, told, &ctx.address());
-        let allocation = None;
+        let way_back = self.way_back.upgrade().unwrap_or_else(|| {
+            let way_back = Arc::new(Keeper::of(&ctx.address()));
+            self.way_back = Arc::downgrade(&way_back);
+            way_back
+        });
+        let lease = QuotaLease::new(id, told, way_back);
+        let (allocation, end) = (None, end.downgrade());
         let leased = Leased { session, owner, client, holder, since: now, end, told, allocation };
-        self.leases.insert(id, leased);
+        self.leases.insert(id, Box::new(leased));
         Ok(lease)
     }
 }
@@ -290,7 +302,8 @@ impl Handler<ListOwners> for QuotaKeeper {
     fn handle(&mut self, _: ListOwners, _: &mut Context<Self>) -> Vec<OwnerInUse> {
         let mut owners: Vec<OwnerInUse> = Vec::new();
         let mut places: HashMap<(&str, &str, &[u8]), usize> = HashMap::new();
-        for (&id, Leased { owner, .. }) in &self.leases {
+        for (&id, leased) in &self.leases {
+            let owner = &leased.owner;
             let Owner { account, key, .. } = owner;
             let name = (&*account.realm, &*account.username, key.as_bytes());
             let place = *places.entry(name).or_insert(owners.len());
@@ -326,7 +339,7 @@ impl Handler<ListSessions> for QuotaKeeper {
             client: leased.client,
             age: now.saturating_duration_since(leased.since),
         };
-        self.leases.values().map(summary).collect()
+        self.leases.values().map(|leased| summary(leased)).collect()
     }
 }
 
@@ -369,7 +382,9 @@ impl QuotaKeeper {
         };
         if let Some(allocation) = &leased.allocation {
             leased.told = terms;
-            allocation.set_bandwidth.do_send(SetBandwidth(terms));
+            if let Some(allocation) = allocation.set_bandwidth.upgrade() {
+                allocation.do_send(SetBandwidth(terms));
+            }
         }
     }
 
@@ -382,8 +397,8 @@ impl QuotaKeeper {
 
     fn give(&self, id: LeaseId, grant: Grant) {
         let allocation = self.leases.get(&id).and_then(|leased| leased.allocation.as_ref());
-        if let Some(allocation) = allocation {
-            allocation.grant_credit.do_send(GrantCredit(grant));
+        if let Some(allocation) = allocation.and_then(|known| known.grant_credit.upgrade()) {
+            allocation.do_send(GrantCredit(grant));
         }
     }
 
@@ -436,7 +451,10 @@ impl QuotaKeeper {
 impl Leased {
     /// Ends its session and allocation; the lease comes back with them.
     fn ends(&self, reason: EndReason) {
-        self.end.do_send(EndClient { session: self.session, reason });
+        // With its listener gone the session is gone too.
+        if let Some(end) = self.end.upgrade() {
+            end.do_send(EndClient { session: self.session, reason });
+        }
     }
 }
 

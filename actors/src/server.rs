@@ -22,10 +22,11 @@ use crate::clock;
 use crate::config::{Listen, ServerConfig};
 use crate::connection_broker::ConnectionBroker;
 use crate::listener::{self, ListenerActor, ListenerSeed, Shutdown};
+use crate::pacing::{self, Pace};
 use crate::places::{Bound, Carrier, Place};
 use crate::policy::Policy;
 use crate::policy_keeper::{self, Merged, PolicyKeeper, PolicyNeighbours, ServerTerms, SetPolicy};
-use crate::port_allocator::PortAllocator;
+use crate::port_allocator::{PortAllocator, RelayDirectory};
 use crate::quota_keeper::QuotaKeeper;
 use crate::session::SessionNeighbours;
 use crate::socket::{
@@ -89,7 +90,7 @@ pub struct Server {
     stores: Addr<StoreActor>,
     quotas: Addr<QuotaKeeper>,
     listeners: Vec<Addr<ListenerActor>>,
-    arbiters: Vec<Arbiter>,
+    workers: Vec<Worker>,
     spent: mpsc::Receiver<Spent>,
     log: Logger,
 }
@@ -141,13 +142,15 @@ impl Server {
         let addresses: Vec<Listen> =
             bound.iter().flat_map(|bound| bound.listen.iter().cloned()).collect();
         let (spent, spent_receiver) = mpsc::channel(SPENT_MAX);
-        let ports = PortAllocator::start(
-            config.relay.addresses.clone(),
-            config.relay.ports.clone(),
-            config.reservation,
-            log.clone(),
-            tell_spent(&spent),
-        );
+        let home = Worker::start(&config)?;
+        let ports = {
+            let relay = &config.relay;
+            let (addresses, ports) = (relay.addresses.clone(), relay.ports.clone());
+            let (hold, spent, log) = (config.reservation, spent.clone(), log.clone());
+            let start =
+                move || PortAllocator::start(addresses, ports, hold, log, tell_spent(&spent));
+            start_on(&home.arbiter, start).await?
+        };
         let connections = ConnectionBroker::start(log.clone(), tell_spent(&spent));
         let stores = StoreActor::start(log.clone(), tell_spent(&spent));
         let config = Arc::new(config);
@@ -159,7 +162,11 @@ impl Server {
             log.clone(),
             tell_spent(&spent),
         );
-        let quotas = QuotaKeeper::start(merged.quotas(), log.clone(), tell_spent(&spent));
+        let quotas = {
+            let (terms, spent, log) = (merged.quotas(), spent.clone(), log.clone());
+            start_on(&home.arbiter, move || QuotaKeeper::start(terms, log, tell_spent(&spent)))
+                .await?
+        };
         let sources = Arc::new(merged.sources());
         // Before there is anybody to ask for a user: one that is in a store would be none.
         stores
@@ -187,7 +194,7 @@ impl Server {
             stores,
             quotas,
             listeners: Vec::new(),
-            arbiters: Vec::new(),
+            workers: vec![home],
             spent: spent_receiver,
             log,
         };
@@ -213,17 +220,25 @@ impl Server {
             }
         }
         let (mut number, mut all) = (0, Vec::<Started>::new());
-        for seats in by_worker {
-            let arbiter = Arbiter::new();
+        for (worker, seats) in by_worker.into_iter().enumerate() {
+            if worker == self.workers.len() {
+                match Worker::start(&shared.config) {
+                    Ok(worker) => self.workers.push(worker),
+                    Err(error) => {
+                        self.end_arbiters().await;
+                        return Err(error);
+                    }
+                }
+            }
+            let Some(worker) = self.workers.get(worker) else { break };
             let (first, count) = (number, seats.len() as u16);
             let (done, started) = oneshot::channel();
-            let of_arbiter = shared.clone();
-            arbiter.spawn(async move {
+            let (of_arbiter, pace) = (shared.clone(), worker.pace.clone());
+            worker.arbiter.spawn(async move {
                 // The server has given up waiting only if it is gone itself.
-                let _ = done.send(start_listeners(&of_arbiter, first, seats));
+                let _ = done.send(start_listeners(&of_arbiter, pace, first, seats));
             });
             number += count;
-            self.arbiters.push(arbiter);
             let gone = |_| io::Error::other("the arbiter ended");
             match started.await.map_err(gone).and_then(|started| started) {
                 Ok(started) => all.push(started),
@@ -337,10 +352,11 @@ impl Server {
     /// Stops the arbiters and waits for their threads, on a thread of its own: one that hangs must
     /// not keep the caller.
     async fn end_arbiters(&mut self) {
-        let arbiters = std::mem::take(&mut self.arbiters);
+        let workers = std::mem::take(&mut self.workers);
         let (done, joined) = oneshot::channel();
         std::thread::spawn(move || {
-            for arbiter in arbiters {
+            // The first is the home of those whom the others ask.
+            for Worker { arbiter, .. } in workers.into_iter().rev() {
                 arbiter.stop();
                 // Fails only for an arbiter whose thread panicked, which has been logged.
                 let _ = arbiter.join();
@@ -354,8 +370,43 @@ impl Server {
     }
 }
 
+/// An arbiter and its pace.
+struct Worker {
+    arbiter: Arbiter,
+    pace: Arc<Pace>,
+}
+
+impl Worker {
+    fn start(config: &ServerConfig) -> Result<Worker, StartError> {
+        let pace = Arc::new(Pace::new(config.wake_interval));
+        let kept = pace.clone();
+        let arbiter = Arbiter::try_with_tokio_rt(move || pacing::runtime(kept));
+        Ok(Worker { arbiter: arbiter.map_err(StartError::Arbiter)?, pace })
+    }
+}
+
+/// Starts an actor whom each new allocation asks on the arbiter of the first worker: whoever
+/// allocates there asks it without waking another thread, which would cost more than the answer.
+async fn start_on<A: Actor>(
+    arbiter: &Arbiter,
+    start: impl FnOnce() -> Addr<A> + Send + 'static,
+) -> Result<Addr<A>, StartError> {
+    let (done, started) = oneshot::channel();
+    arbiter.spawn(async move {
+        // Whoever waits is gone only if the server is.
+        let _ = done.send(start());
+    });
+    let gone = |_| StartError::Arbiter(io::Error::other("the arbiter ended"));
+    started.await.map_err(gone)
+}
+
 /// The actors of one arbiter, on that arbiter: an Authenticator, and a listener for each socket.
-fn start_listeners(shared: &Shared, first: u16, seats: Vec<Seat>) -> io::Result<Started> {
+fn start_listeners(
+    shared: &Shared,
+    pace: Arc<Pace>,
+    first: u16,
+    seats: Vec<Seat>,
+) -> io::Result<Started> {
     let config = &shared.config;
     let authenticator = Authenticator::start(
         shared.sources.clone(),
@@ -363,7 +414,8 @@ fn start_listeners(shared: &Shared, first: u16, seats: Vec<Seat>) -> io::Result<
         shared.log.clone(),
         tell_spent(&shared.spent),
     );
-    let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
+    let scratch = Rc::new(RefCell::new(ReceiveBatch::of_arbiter(pace)));
+    let directory = Arc::new(RelayDirectory::of(&shared.ports));
     let mut listeners = Vec::new();
     for (number, Seat { carrier, listen, realm, socket }) in (first..).zip(seats) {
         let own_realm = shared.policy.default_of(realm.as_ref()).unwrap_or_default();
@@ -397,6 +449,7 @@ fn start_listeners(shared: &Shared, first: u16, seats: Vec<Seat>) -> io::Result<
             dropped: listener.clone().recipient(),
             login_failed: listener.clone().recipient(),
             login_proved: listener.clone().recipient(),
+            relay_directory: directory.clone(),
             relay_sockets: shared.relay_sockets.clone(),
             session_terms,
             allocation_terms: shared.allocation_terms.clone(),

@@ -38,7 +38,7 @@ use crate::connection_broker::{FindConnection, NameConnection};
 use crate::counters::DropCounters;
 use crate::listener::{EndClient, LoginFailed, LoginProved, SessionDropped, StartAllocation};
 use crate::peer_connection::PeerConnection;
-use crate::port_allocator::{ClaimReservation, LeasePort};
+use crate::port_allocator::{ClaimReservation, LeasePort, RelayDirectory};
 use crate::quota_keeper::{LeaseQuota, QuotaLease};
 use crate::transport::{ClientTransport, Frame, RelaySockets};
 use crate::usage::OneLine;
@@ -97,41 +97,53 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// The allocation of a session, as far as the session talks to it.
-#[derive(Clone)]
-pub struct AllocationHandle {
+/// The allocation of a session, as far as the session talks to it. A session asks it every few
+/// minutes, so that a recipient is made for each question and none is kept.
+pub trait Allocates: Send + Sync {
     /// Asks whose it is.
-    pub attach: Recipient<Attach>,
+    fn attach(&self) -> Recipient<Attach>;
     /// Serves Refresh.
-    pub refresh: Recipient<Refresh>,
+    fn refresh(&self) -> Recipient<Refresh>;
     /// Serves CreatePermission.
-    pub create_permission: Recipient<CreatePermission>,
+    fn create_permission(&self) -> Recipient<CreatePermission>;
     /// Serves ChannelBind.
-    pub bind_channel: Recipient<BindChannel>,
+    fn bind_channel(&self) -> Recipient<BindChannel>;
     /// Serves Connect.
-    pub connect: Recipient<Connect>,
+    fn connect(&self) -> Recipient<Connect>;
 }
 
-impl AllocationHandle {
-    /// The handle of any actor that answers as an allocation does.
-    pub fn of<A>(address: &Addr<A>) -> AllocationHandle
-    where
-        A: Actor<Context = Context<A>>
-            + Handler<Attach>
-            + Handler<Refresh>
-            + Handler<CreatePermission>
-            + Handler<BindChannel>
-            + Handler<Connect>,
-    {
-        AllocationHandle {
-            attach: address.clone().recipient(),
-            refresh: address.clone().recipient(),
-            create_permission: address.clone().recipient(),
-            bind_channel: address.clone().recipient(),
-            connect: address.clone().recipient(),
-        }
+impl<A> Allocates for Addr<A>
+where
+    A: Actor<Context = Context<A>>
+        + Handler<Attach>
+        + Handler<Refresh>
+        + Handler<CreatePermission>
+        + Handler<BindChannel>
+        + Handler<Connect>,
+{
+    fn attach(&self) -> Recipient<Attach> {
+        self.clone().recipient()
+    }
+
+    fn refresh(&self) -> Recipient<Refresh> {
+        self.clone().recipient()
+    }
+
+    fn create_permission(&self) -> Recipient<CreatePermission> {
+        self.clone().recipient()
+    }
+
+    fn bind_channel(&self) -> Recipient<BindChannel> {
+        self.clone().recipient()
+    }
+
+    fn connect(&self) -> Recipient<Connect> {
+        self.clone().recipient()
     }
 }
+
+/// Whoever answers as an allocation does.
+pub type AllocationHandle = Arc<dyn Allocates>;
 
 /// Whom a session asks, and what all sessions share.
 #[derive(Clone)]
@@ -158,6 +170,8 @@ pub struct SessionNeighbours {
     pub login_failed: Recipient<LoginFailed>,
     /// Is told of one that has.
     pub login_proved: Recipient<LoginProved>,
+    /// Knows which allocation is behind which relayed transport address.
+    pub relay_directory: Arc<RelayDirectory>,
     /// Binds relay sockets.
     pub relay_sockets: Arc<dyn RelaySockets>,
     /// The realm, its nonces, what may be asked for.
@@ -216,7 +230,7 @@ impl Actor for SessionActor {
         match &self.allocation {
             // Requests wait in the mailbox until it is known whose allocation this is.
             Some(allocation) => {
-                let attachment = allocation.attach.send(Attach).into_actor(self);
+                let attachment = allocation.attach().send(Attach).into_actor(self);
                 ctx.wait(attachment.map(|attachment, actor, ctx| actor.attach(attachment, ctx)));
             }
             None => self.arm_timer(ctx),
@@ -346,7 +360,7 @@ impl SessionActor {
             (Request::Allocate(request), _) => self.allocate(request, ctx),
             (Request::ConnectionBind(request), _) => self.bind_connection(request.id, ctx),
             (Request::Connect(request), Some(allocation)) => {
-                self.connect(request, &allocation, ctx);
+                self.connect(request, &*allocation, ctx);
             }
             (_, None) => self.conclude(Outcome::Refused(ErrorCode::AllocationMismatch), ctx),
             (Request::Refresh(request), Some(allocation)) => {
@@ -354,7 +368,7 @@ impl SessionActor {
                     return self.conclude(Outcome::Refused(ErrorCode::ServerError), ctx);
                 };
                 let ends = self.allocation_ends(&owner);
-                let asked = allocation.refresh.send(Refresh { request, owner, ends });
+                let asked = allocation.refresh().send(Refresh { request, owner, ends });
                 self.spawn(asked, ctx, |actor, refreshed, ctx| {
                     // The next Allocate may follow before the listener hears of the end.
                     if let Ok(Ok(Refreshed::Deleted)) = refreshed {
@@ -370,8 +384,8 @@ impl SessionActor {
                 });
             }
             (Request::CreatePermission(request), Some(allocation)) => {
-                let asked =
-                    allocation.create_permission.send(CreatePermission { peers: request.peers });
+                let wanted = CreatePermission { peers: request.peers };
+                let asked = allocation.create_permission().send(wanted);
                 self.spawn(asked, ctx, |actor, created, ctx| {
                     actor.conclude_asked(created, ctx, |created| match created {
                         Ok(()) => Outcome::PermissionsCreated,
@@ -381,7 +395,7 @@ impl SessionActor {
             }
             (Request::ChannelBind(request), Some(allocation)) => {
                 let (number, peer) = (request.number, request.peer);
-                let asked = allocation.bind_channel.send(BindChannel { number, peer });
+                let asked = allocation.bind_channel().send(BindChannel { number, peer });
                 self.spawn(asked, ctx, |actor, bound, ctx| {
                     actor.conclude_asked(bound, ctx, |bound| match bound {
                         Ok(()) => Outcome::ChannelBound,
@@ -396,12 +410,12 @@ impl SessionActor {
     fn connect(
         &mut self,
         ConnectRequest { peer }: ConnectRequest,
-        allocation: &AllocationHandle,
+        allocation: &dyn Allocates,
         ctx: &mut Context<Self>,
     ) {
         let Some(aside) = self.core.set_aside() else { return };
-        let asked = allocation.connect.send(Connect { peer });
-        self.spawn(asked, ctx, move |actor, connected, _| {
+        let asked = allocation.connect().send(Connect { peer });
+        self.spawn(asked, ctx, move |actor, connected, ctx| {
             let outcome = match connected {
                 Ok(Ok(id)) => Outcome::Connected(id),
                 Ok(Err(error)) => Outcome::Refused(error.code()),
@@ -410,6 +424,7 @@ impl SessionActor {
             actor.log_refusal(&outcome);
             let reply = actor.core.resume(aside, &outcome, clock::now());
             actor.reply(&reply);
+            actor.arm_timer(ctx);
         });
     }
 
@@ -513,6 +528,7 @@ impl SessionActor {
             sockets: relay_ends.sockets,
             tcp: relay_ends.tcp,
             leases: relay_ends.leases,
+            directory: self.neighbours.relay_directory.clone(),
             quota,
             owner,
             answered,
@@ -611,7 +627,9 @@ impl SessionActor {
         if self.timer.is_some() {
             return;
         }
-        let Some(over) = self.core.poll_timeout() else { return };
+        // Where there is an allocation, what waits for its time is to forget the answers.
+        let over = self.core.poll_timeout().or_else(|| self.core.answers_over());
+        let Some(over) = over else { return };
         let wait = over.saturating_duration_since(clock::now());
         self.timer = Some(ctx.run_later(wait, move |actor, ctx| {
             actor.timer = None;
@@ -623,8 +641,11 @@ impl SessionActor {
         match self.core.poll_timeout() {
             Some(over) if over <= now => ctx.stop(),
             Some(_) => self.arm_timer(ctx),
-            // Armed again when the allocation ends.
-            None => {}
+            // Armed again when something is answered, or the allocation ends.
+            None => {
+                self.core.forget_answers(now);
+                self.arm_timer(ctx);
+            }
         }
     }
 }

@@ -6,7 +6,6 @@
 //! no part in this.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -143,27 +142,25 @@ pub const ALLOCATION: Rule = Rule {
 #[derive(Debug)]
 pub struct RestartWindow {
     budget: Budget,
-    panics: VecDeque<Instant>,
+    panics: Vec<Instant>,
 }
 
 impl RestartWindow {
     /// A window that has seen nothing yet.
     pub fn new(budget: Budget) -> RestartWindow {
-        RestartWindow { budget, panics: VecDeque::new() }
+        RestartWindow { budget, panics: Vec::new() }
     }
 
     /// Notes a panic at `now`: how long to wait before the restart, or `None` when the budget is
     /// spent. The first restart is at once, so that calls do not notice; the following ones back
     /// off.
     pub fn note_panic(&mut self, now: Instant) -> Option<Duration> {
-        while self.panics.front().is_some_and(|&then| now - then >= self.budget.within) {
-            self.panics.pop_front();
-        }
+        self.panics.retain(|&then| now - then < self.budget.within);
         if self.panics.len() >= self.budget.restarts {
             return None;
         }
         let earlier = u32::try_from(self.panics.len()).unwrap_or(u32::MAX);
-        self.panics.push_back(now);
+        self.panics.push(now);
         Some(BACKOFF * earlier)
     }
 }

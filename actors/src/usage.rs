@@ -57,7 +57,7 @@ impl Traffic {
 /// What an allocation has carried, and how much of it has been reported.
 ///
 /// The client leg counts whole TURN messages, the peer leg application data.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Between client and server.
     pub client: Traffic,
@@ -65,27 +65,33 @@ pub struct Usage {
     pub peer: Traffic,
     /// Packets that were dropped because a limit on bytes per second was reached.
     pub over_bandwidth: u64,
-    reported_over_bandwidth: u64,
-    reported_client: Traffic,
-    reported_peer: Traffic,
+    /// Apart, since most allocations end before anything is reported.
+    reported: Option<Box<Reported>>,
+}
+
+/// What has been reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reported {
+    client: Traffic,
+    peer: Traffic,
+    over_bandwidth: u64,
 }
 
 impl Usage {
     /// Whether [`REPORT_EVERY`] packets have passed since the last report.
     pub fn is_due(&self) -> bool {
         let packets = self.client.packets() + self.peer.packets();
-        let reported = self.reported_client.packets() + self.reported_peer.packets();
+        let reported = self.reported.as_ref();
+        let reported = reported.map_or(0, |said| said.client.packets() + said.peer.packets());
         packets - reported >= REPORT_EVERY
     }
 
     /// Logs what has been carried since the last report.
     pub fn report(&mut self, log: &Logger, session: SessionId, account: &Account) {
         let (realm, username) = (&*account.realm, &*account.username);
-        let over = self.over_bandwidth - self.reported_over_bandwidth;
-        let legs = [
-            ("usage", self.client, self.reported_client),
-            ("peer usage", self.peer, self.reported_peer),
-        ];
+        let said = self.reported.as_deref().copied().unwrap_or_default();
+        let over = self.over_bandwidth - said.over_bandwidth;
+        let legs = [("usage", self.client, said.client), ("peer usage", self.peer, said.peer)];
         for (name, total, reported) in legs {
             let delta = total.since(&reported);
             info!(log, "{}", Report { session, name, realm, username, delta };
@@ -95,9 +101,8 @@ impl Usage {
                 "sp" => delta.sent_packets, "sb" => delta.sent_bytes,
                 "bandwidth_exceeded" => over);
         }
-        self.reported_client = self.client;
-        self.reported_peer = self.peer;
-        self.reported_over_bandwidth = self.over_bandwidth;
+        let (client, peer, over_bandwidth) = (self.client, self.peer, self.over_bandwidth);
+        **self.reported.get_or_insert_default() = Reported { client, peer, over_bandwidth };
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use md5::Md5;
 use precis_profiles::OpaqueString;
 use precis_profiles::precis_core::profile::PrecisFastInvocation;
 use sha2::{Digest, Sha256};
-use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
 /// How a long-term key is made from a password (RFC 8489 §18.5).
@@ -47,9 +47,10 @@ impl PasswordAlgorithm {
     }
 }
 
-/// The key of an integrity attribute. It is as good as a password and shows itself nowhere.
+/// The key of an integrity attribute. It is as good as a password and shows itself nowhere. All who
+/// hold the same key share it.
 #[derive(Clone)]
-pub struct Key(SmallVec<[u8; 32]>);
+pub struct Key(Arc<[u8]>);
 
 impl Key {
     /// The key of a user in a realm. `username` is taken as the USERNAME attribute carries it.
@@ -71,8 +72,8 @@ impl Key {
         let password = opaque_string(without_trailing_nulls(password))?;
         let parts = [unquoted(username), ":", &realm, ":", &password];
         Ok(match algorithm {
-            PasswordAlgorithm::Md5 => Key(SmallVec::from_slice(&hash::<Md5>(&parts))),
-            PasswordAlgorithm::Sha256 => Key(SmallVec::from_slice(&hash::<Sha256>(&parts))),
+            PasswordAlgorithm::Md5 => Key(hash::<Md5>(&parts).as_slice().into()),
+            PasswordAlgorithm::Sha256 => Key(hash::<Sha256>(&parts).as_slice().into()),
         })
     }
 
@@ -80,13 +81,13 @@ impl Key {
     //= https://www.rfc-editor.org/rfc/rfc8489#section-9.1.1
     //# key = OpaqueString(password)
     pub fn short_term(password: &str) -> Result<Key, OpaqueStringError> {
-        Ok(Key(SmallVec::from_slice(opaque_string(password)?.as_bytes())))
+        Ok(Key(opaque_string(password)?.as_bytes().into()))
     }
 
     /// A long-term key that a credential store keeps in place of the password.
     pub fn from_bytes(algorithm: PasswordAlgorithm, bytes: &[u8]) -> Result<Key, KeyLengthError> {
         if bytes.len() == algorithm.key_len() {
-            Ok(Key(SmallVec::from_slice(bytes)))
+            Ok(Key(bytes.into()))
         } else {
             Err(KeyLengthError { algorithm, length: bytes.len() })
         }
@@ -94,7 +95,7 @@ impl Key {
 
     /// A key that was agreed on elsewhere, such as the one inside an ACCESS-TOKEN (RFC 7635).
     pub fn shared(bytes: &[u8]) -> Key {
-        Key(SmallVec::from_slice(bytes))
+        Key(bytes.into())
     }
 
     /// The key itself.
@@ -106,7 +107,7 @@ impl Key {
 // Which byte of two keys differs first must not be told by the time that the comparison takes.
 impl PartialEq for Key {
     fn eq(&self, other: &Key) -> bool {
-        self.0.as_slice().ct_eq(other.0.as_slice()).into()
+        self.0.ct_eq(&other.0).into()
     }
 }
 

@@ -146,6 +146,11 @@ impl PeerRules {
         Judging { rules: self, layers }.judge(peer.0.ip(), Some(peer.0.port()))
     }
 
+    /// Whether `peer`, as the relay reaches it, may be a relayed transport address of this server.
+    pub fn may_be_relayed(&self, peer: PeerAddr) -> bool {
+        self.is_relayed(peer.0.ip(), Some(peer.0.port()))
+    }
+
     /// How relayed transport addresses are known outside.
     pub fn external(&self) -> &External {
         &self.external

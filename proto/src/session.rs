@@ -122,10 +122,13 @@ pub struct Session {
     /// A request has proved its user, and nobody has been told.
     has_proved: bool,
     has_allocation: bool,
-    pending: Option<Pending>,
-    waiting: VecDeque<Bytes>,
-    answered: VecDeque<Answered>,
-    events: SmallVec<[SessionEvent; 1]>,
+    // A session that nobody asks anything holds none of this: what is served is boxed, and what is
+    // empty has no room.
+    pending: Option<Box<Pending>>,
+    #[allow(clippy::box_collection, reason = "eight bytes for what is rarely there, not 32")]
+    waiting: Option<Box<VecDeque<Bytes>>>,
+    answered: Vec<Answered>,
+    events: Vec<SessionEvent>,
     idle_since: Instant,
 }
 
@@ -152,9 +155,9 @@ impl Session {
             has_proved: false,
             has_allocation: false,
             pending: None,
-            waiting: VecDeque::new(),
-            answered: VecDeque::new(),
-            events: SmallVec::new(),
+            waiting: None,
+            answered: Vec::new(),
+            events: Vec::new(),
             idle_since: now,
         }
     }
@@ -168,7 +171,7 @@ impl Session {
     pub fn attach(&mut self, owner: Owner, answered: Answered) {
         self.owner = Some(owner);
         self.has_allocation = true;
-        self.answered.push_back(answered);
+        self.remember(answered);
     }
 
     /// The user, once a request has been authenticated.
@@ -213,10 +216,11 @@ impl Session {
         if pending.transaction_id == message.transaction_id() {
             return Step::Drop(DropReason::Replayed);
         }
-        if self.waiting.len() >= WAITING_MAX {
+        let waiting = self.waiting.get_or_insert_default();
+        if waiting.len() >= WAITING_MAX {
             return Step::Drop(DropReason::MailboxFull);
         }
-        self.waiting.push_back(bytes);
+        waiting.push_back(bytes);
         Step::Wait
     }
 
@@ -225,7 +229,12 @@ impl Session {
         if self.pending.is_some() {
             return None;
         }
-        let bytes = self.waiting.pop_front()?;
+        let waiting = self.waiting.as_mut()?;
+        let bytes = waiting.pop_front();
+        if waiting.is_empty() {
+            self.waiting = None;
+        }
+        let bytes = bytes?;
         Some(self.receive(bytes, now))
     }
 
@@ -299,10 +308,7 @@ impl Session {
     /// The request has been answered with `reply`: the next one may be served.
     pub fn conclude(&mut self, reply: Bytes, now: Instant) {
         if let Some(answered) = self.answered(reply, now) {
-            if self.answered.len() >= ANSWERED_MAX {
-                self.answered.pop_front();
-            }
-            self.answered.push_back(answered);
+            self.remember(answered);
         }
         self.pending = None;
         self.idle_since = now;
@@ -310,12 +316,12 @@ impl Session {
 
     /// Sets the request that is being served aside: what it asks for takes as long as a stranger
     /// wants, and the requests behind it do not wait for that. [`Session::resume`] answers it.
-    pub fn set_aside(&mut self) -> Option<Pending> {
+    pub fn set_aside(&mut self) -> Option<Box<Pending>> {
         self.pending.take()
     }
 
     /// The answer to a request that was set aside.
-    pub fn resume(&mut self, pending: Pending, outcome: &Outcome, now: Instant) -> Bytes {
+    pub fn resume(&mut self, pending: Box<Pending>, outcome: &Outcome, now: Instant) -> Bytes {
         let served = self.pending.replace(pending);
         let reply = self.compose(outcome);
         self.conclude(reply.clone(), now);
@@ -327,7 +333,13 @@ impl Session {
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
         match self.events.is_empty() {
             true => None,
-            false => Some(self.events.remove(0)),
+            false => {
+                let event = self.events.remove(0);
+                if self.events.is_empty() {
+                    self.events = Vec::new();
+                }
+                Some(event)
+            }
         }
     }
 
@@ -348,8 +360,32 @@ impl Session {
         idle.then(|| self.idle_since + REMEMBER_ANSWERS)
     }
 
-    fn replay(&mut self, id: TransactionId, method: Method, now: Instant) -> Option<Bytes> {
+    /// When the answers that are remembered are of no use any more.
+    pub fn answers_over(&self) -> Option<Instant> {
+        self.answered.last().map(|answered| answered.at + REMEMBER_ANSWERS)
+    }
+
+    /// Forgets the answers that nobody can ask for again.
+    pub fn forget_answers(&mut self, now: Instant) {
         self.answered.retain(|answered| now < answered.at + REMEMBER_ANSWERS);
+        if self.answered.is_empty() {
+            self.answered = Vec::new();
+        }
+    }
+
+    fn remember(&mut self, answered: Answered) {
+        if self.answered.len() >= ANSWERED_MAX {
+            self.answered.remove(0);
+        }
+        // A list grows to four by itself, and there are mostly one or two.
+        if self.answered.len() == self.answered.capacity() {
+            self.answered.reserve_exact(1);
+        }
+        self.answered.push(answered);
+    }
+
+    fn replay(&mut self, id: TransactionId, method: Method, now: Instant) -> Option<Bytes> {
+        self.forget_answers(now);
         self.answered
             .iter()
             .find(|answered| answered.transaction_id == id && answered.method == method)
@@ -361,13 +397,13 @@ impl Session {
             Ok(claim) => claim,
             Err(challenge) => return self.challenge(challenge, message, now),
         };
-        let pending = Pending {
+        let pending = Box::new(Pending {
             request: bytes.clone(),
             transaction_id: message.transaction_id(),
             claim,
             key: None,
             asked_afresh: false,
-        };
+        });
         // The key that proved the last request proves the next, without asking anybody again. Who
         // wants an allocation is looked up, lest a user that is gone had it for ever.
         let is_known = |owner: &&Owner| {
@@ -394,7 +430,7 @@ impl Session {
     }
 
     /// Reads what the proven request asks for.
-    fn authenticated(&mut self, owner: Owner, mut pending: Pending, now: Instant) -> Step {
+    fn authenticated(&mut self, owner: Owner, mut pending: Box<Pending>, now: Instant) -> Step {
         pending.key = Some(owner.key.clone());
         let request = pending.request.clone();
         self.pending = Some(pending);
@@ -615,6 +651,8 @@ impl Pending {
             writer.integrity(self.claim.answer_integrity, key);
         }
         finish(&mut writer, &message);
+        // It is remembered, and for longer than it took to write.
+        out.shrink_to_fit();
         out.into()
     }
 }

@@ -31,6 +31,8 @@ pub struct Config {
     pub tls: Tls,
     /// Arbiters to serve with.
     pub workers: Workers,
+    /// How often a busy arbiter wakes at most; zero is no bound.
+    pub wake_interval: Duration,
     /// Where relayed transport addresses come from.
     pub relay: Relay,
     /// Who may allocate.
@@ -181,6 +183,9 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Fault> {
                 0 => Workers::PerCore,
                 workers => Workers::Fixed(workers),
             })
+        })?,
+        wake_interval: read("wake_interval", &raw.wake_interval, |text| {
+            values::pause(text, Duration::ZERO..=WAKE_INTERVAL_MAX)
         })?,
         relay: relay(&raw.relay)?,
         auth,
@@ -401,6 +406,9 @@ fn state_folder(text: &str) -> Read<StateFolder> {
 }
 
 const DAY: u64 = 24 * 60 * 60;
+
+/// Longer, and callers would hear it.
+const WAKE_INTERVAL_MAX: Duration = Duration::from_millis(10);
 
 /// More arbiters than any machine has cores.
 const WORKERS_MAX: usize = 1024;

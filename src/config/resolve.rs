@@ -96,6 +96,7 @@ impl Resolved {
             listen: self.listen.clone(),
             tls,
             workers: self.workers,
+            wake_interval: config.wake_interval,
             software: config.stun.software.clone(),
             relay: actors::RelayConfig {
                 tcp: config.relay.tcp,

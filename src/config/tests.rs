@@ -69,6 +69,7 @@ fn values_are_read() {
 realm: turn.example.com
 listen: ["udp://192.0.2.1:3478", "tcp://[2001:db8::1]:3478"]
 workers: 3
+wake_interval: 1ms 500us
 relay:
   addresses: [192.0.2.1, "2001:db8::1"]
   external: {"192.0.2.1": 203.0.113.5}
@@ -97,6 +98,7 @@ state_folder: /var/lib/tern
     let listen = vec!["udp://192.0.2.1:3478 None", "tcp://[2001:db8::1]:3478 None"];
     assert_eq!(listen, listed(&config.listen));
     assert_eq!(Workers::Fixed(3), config.workers);
+    assert_eq!(Duration::from_micros(1500), config.wake_interval);
     let ip = |text: &str| text.parse::<IpAddr>().expect(text);
     let named = RelayAddresses::Named(vec![ip("192.0.2.1"), ip("2001:db8::1")]);
     assert_eq!(named, config.relay.addresses);
@@ -158,6 +160,8 @@ fn faults_of_listeners_and_workers_name_key_value_and_cure() {
         ("workers: many", r#"workers: "many" is not a whole number from 0 to 1024"#),
         ("workers: 1025", r#"workers: "1025" is not from 0 to 1024"#),
         ("workers: -1", r#"workers: "-1" is not a whole number"#),
+        ("wake_interval: 300", r#"wake_interval: "300" is not a duration; write it as in 300us"#),
+        ("wake_interval: 11ms", r#"wake_interval: "11ms" is not from 0s to 10ms"#),
     ]);
 }
 

@@ -29,6 +29,15 @@ pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Read<Dura
     within(duration, &range, &show(*range.start()), &show(*range.end()))
 }
 
+/// `300us`, `1ms`; `0s` is none.
+pub(super) fn pause(text: &str, range: RangeInclusive<Duration>) -> Read<Duration> {
+    let Ok(duration) = humantime::parse_duration(text) else {
+        return Err("is not a duration; write it as in 300us or 1ms, or 0s for none".to_owned());
+    };
+    let show = humantime::format_duration;
+    within(duration, &range, &show(*range.start()), &show(*range.end()))
+}
+
 /// A whole number.
 pub(super) fn number<T>(text: &str, range: RangeInclusive<T>) -> Read<T>
 where

@@ -100,12 +100,15 @@ struct Gated(Shared, Arc<Mutex<()>>, mpsc::Sender<()>);
 impl Write for Gated {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _open = self.1.lock().expect("the gate's keeper does not panic");
-        self.0.write(bytes)
+        let written = self.0.write(bytes)?;
+        for _ in bytes.iter().take(written).filter(|byte| **byte == b'\n') {
+            // Nobody listens any more when the test has seen enough.
+            let _ = self.2.send(());
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // Nobody listens any more when the test has seen enough.
-        let _ = self.2.send(());
         Ok(())
     }
 }
@@ -129,8 +132,11 @@ fn records_that_find_the_queue_full_are_dropped_and_counted() {
     let bytes = out.0.lock().expect("no writer panics").clone();
     let text = String::from_utf8(bytes).expect("the log is UTF-8");
     let written = text.matches(" INFO record\n").count();
-    // The thread holds one that is in the queue no more, and a report takes the place of a record.
-    assert!((QUEUE - 1..=QUEUE + 1).contains(&written), "{written}");
+    // The thread holds some that are in the queue no more: one, and what it has gathered until it
+    // found the gate closed. A report takes the place of a record.
+    let gathered = GATHERED_MAX / " INFO record\n".len();
+    assert!((QUEUE - 1..=QUEUE + 1 + gathered).contains(&written), "{written}");
+    assert!(written < 2 * QUEUE, "{written}");
     let count = |line: &str| {
         line.split_once("log records were dropped, dropped: ")?.1.parse::<usize>().ok()
     };

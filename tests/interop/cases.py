@@ -355,6 +355,7 @@ CASES = [
     Case("uclient: client to client, Send", relayed("-s -c", peer=None)),
     Case("uclient: client to client, Send, IPv6 relay", relayed("-x -s", V6, None)),
     wide("many small messages", relayed("-c -z 1", load=Load(messages=400, length=16))),
+    wide("messages above the MTU", relayed("-c -X -z 1", load=Load(messages=100, length=1900))),
     wide("padded ChannelData", relayed("-D -X", load=Load(length=171))),
     wide("don't fragment, channels", relayed("-g -X", load=Load(length=1200))),
     Case("uclient: don't fragment, Send", relayed("-g -s -X", load=Load(length=1200))),

@@ -42,6 +42,7 @@ mod clients_leave;
 mod conversation;
 mod credentials;
 mod drops;
+mod hairpin;
 mod healing;
 mod icmp;
 mod interleavings;

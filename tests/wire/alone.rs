@@ -8,9 +8,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use actix::dev::{MessageResponse, ToEnvelope};
 use actix::{Actor, Addr, Handler, Message};
 use sterna_actors::ServerConfig;
+use sterna_actors::connection_broker::FindConnection;
 use sterna_actors::listener::{FindClient, ReadListener};
-use sterna_actors::quota_keeper::ListOwners;
 use sterna_proto::address::TransportProtocol;
+use sterna_proto::stun::ConnectionId;
 
 use crate::kit::{
     Call, Carrier, Certificate, Client, Heard, PATIENCE, Peer, Serving, TlsStream, V4, ask, at,
@@ -111,10 +112,10 @@ fn data_goes_on_while_all_other_threads_stand_still() {
     let (datagrams, streams) =
         (call_on_each_worker(&server, datagrams), call_on_each_worker(&server, stream));
     for (worker, (datagrams, stream)) in datagrams.iter().zip(&streams).enumerate() {
-        // The keepers of ports, quotas, names and the policy live on one thread, the other worker
-        // on another.
+        // The keepers of names and the policy live on one thread; those of ports and quotas with
+        // the first worker, so that they stand still while the second one's data passes.
         let other = (worker + 1) % WORKERS;
-        let _keepers = Standing::thread_of(&server.quotas, || ListOwners);
+        let _keepers = Standing::thread_of(&server.connections, || FindConnection(ConnectionId(0)));
         let _other = Standing::thread_of(&server.listeners[other * ADDRESSES], || ReadListener);
 
         goes_on(datagrams);

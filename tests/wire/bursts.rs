@@ -1,43 +1,12 @@
 //! Datagrams that the kernel hands over together, as one send that it cuts apart (UDP_SEGMENT) or
 //! as one that it has put together (UDP_GRO): whoever gets them sees no difference.
 
-use std::io::IoSlice;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
-
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
+use sterna_actors::counters::BatchLengths;
 use sterna_proto::address::Family;
-use sterna_proto::stun::RequestedAddressFamily;
 
 use crate::kit::{
-    Arrived, Call, Client, Heard, Peer, V4, V6, channel_data, config, serve, set_headers,
+    Arrived, Call, Client, Heard, Peer, V4, V6, burst, channel_data, config, serve, set_headers,
 };
-
-/// A call with a peer of the family, both ends of which see headers.
-fn call(listening: SocketAddr, family: Family) -> Call {
-    let mut client = Client::new(listening);
-    let relayed = client
-        .allocate_with(|writer| _ = writer.attribute(&RequestedAddressFamily(family)))
-        .relayed()[0];
-    let call = Call::with(client, relayed);
-    Arrived::watch(&call.client.socket);
-    Arrived::watch(&call.peer.0);
-    call
-}
-
-/// Sends datagrams, of which all but the last have one length, as one send.
-fn burst(socket: &UdpSocket, to: SocketAddr, datagrams: &[Vec<u8>]) {
-    let all = datagrams.concat();
-    let length = u16::try_from(datagrams[0].len()).expect("the datagrams are short");
-    let sent = sendmsg(
-        socket.as_raw_fd(),
-        &[IoSlice::new(&all)],
-        &[ControlMessage::UdpGsoSegments(&length)],
-        MsgFlags::empty(),
-        Some(&SockaddrStorage::from(to)),
-    );
-    assert_eq!(Ok(all.len()), sent);
-}
 
 /// Payloads of one length but for the last, each of which says which it is.
 fn payloads(count: u8, length: usize) -> Vec<Vec<u8>> {
@@ -50,8 +19,8 @@ fn burst_arrives_as_the_datagrams_it_was_made_of() {
     let server = serve(config());
     for listening in [server.v4(), server.v6()] {
         for family in [Family::V4, Family::V6] {
-            let call = call(listening, family);
-            // The longest fills a send, one short of the kernel's 64 segments.
+            let call = Call::with_headers(listening, family);
+            // The longest is one short of the 64 that the kernel cuts a send into.
             for (count, length) in [(1, 1), (2, 160), (8, 1200), (63, 160), (9, 0)] {
                 let payloads = payloads(count, length);
                 for (hops, class) in [(64, 0), (40, 0xB8)] {
@@ -138,4 +107,32 @@ fn garbage_in_a_burst_takes_nothing_with_it() {
         assert_eq!((vec![1; 96], call.relayed), call.peer.hear());
     }
     call.goes_on();
+}
+
+#[test]
+fn burst_is_one_read_and_one_send() {
+    let server = serve(config());
+    let call = Call::through(server.v4());
+    let client = call.client.address();
+    let before = (server.counters().batches, server.allocation_of(client));
+    let payloads = payloads(20, 100);
+    let said: Vec<_> = payloads.iter().map(|data| channel_data(Call::CHANNEL, data)).collect();
+
+    burst(&call.client.socket, server.v4(), &said);
+    for data in &payloads {
+        assert_eq!((data.clone(), call.relayed), call.peer.hear());
+    }
+    burst(&call.peer.0, call.relayed, &payloads);
+    for data in &payloads {
+        assert_eq!(Heard::Channel(Call::CHANNEL, data.clone()), call.client.hear());
+    }
+
+    let after = (server.counters().batches, server.allocation_of(client));
+    let reads = |(batches, _): &(BatchLengths, _)| {
+        batches.iter().find(|(name, _)| *name == "batches_to_32").map(|(_, count)| count)
+    };
+    assert_eq!((Some(0), Some(1)), (reads(&before), reads(&after)));
+    assert_eq!(before.1.reads + 1, after.1.reads);
+    assert_eq!(before.1.sends + 2, after.1.sends);
+    assert_eq!(before.1.usage.client.sent_packets + 20, after.1.usage.client.sent_packets);
 }

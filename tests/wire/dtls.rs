@@ -11,7 +11,7 @@ use sterna_proto::stun::Method;
 
 use crate::kit::{
     Call, Certificates, Client, Datagrams, Dtls, Heard, Issued, Lines, PATIENCE, Random, Serving,
-    UDP, V4, at, config, inject, leave_ports, own_host, raws, request, serve,
+    UDP, V4, at, burst, config, inject, leave_ports, own_host, raws, request, serve,
 };
 
 static ISSUED: LazyLock<Issued> = LazyLock::new(|| Issued::ecdsa("turn.example", None));
@@ -586,4 +586,29 @@ fn sessions_have_a_number() {
     }
     let relayed = first.allocate();
     Call::with(first, relayed).goes_on();
+}
+
+#[test]
+fn burst_of_records_loses_no_message() {
+    let secure = secure();
+    let server = secure.server.v4();
+    let mut client = Client::secure(server);
+    let raw = client.socket.raw();
+    let relayed = client.allocate();
+    let call = Call::with(client, relayed);
+    // The last one fills the rest of what the kernel hands over as one.
+    for (count, length) in [(10_u8, 1200), (50, 1250)] {
+        let payloads: Vec<_> = (1..=count).map(|number| vec![number; length]).collect();
+        call.client.socket.path(|path| _ = path.held.replace(Some(Vec::new())));
+        for data in &payloads {
+            call.client.say(Call::CHANNEL, data);
+        }
+        let mut records = None;
+        call.client.socket.path(|path| records = path.held.take());
+        burst(&raw, server, &records.expect("they were held"));
+        for data in payloads {
+            assert_eq!((data, call.relayed), call.peer.hear());
+        }
+    }
+    call.goes_on();
 }

@@ -4,28 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use sterna_proto::address::Family;
 use sterna_proto::drops::DropReason;
-use sterna_proto::stun::{Data, DontFragment, Method, RequestedAddressFamily, XorPeerAddress};
+use sterna_proto::stun::{Data, DontFragment, Method, XorPeerAddress};
 
 use crate::kit::{
     Arrived, Call, Client, Peer, Serving, Sniffer, V4, V6, config, request, serve, set_headers,
 };
 
-/// A call with a peer of the family, both ends of which see headers.
-fn call(listening: SocketAddr, family: Family) -> Call {
-    let mut client = Client::new(listening);
-    let relayed = client
-        .allocate_with(|writer| _ = writer.attribute(&RequestedAddressFamily(family)))
-        .relayed()[0];
-    let call = Call::with(client, relayed);
-    Arrived::watch(&call.client.socket);
-    Arrived::watch(&call.peer.0);
-    call
-}
-
 fn each_pair_of_families(server: &Serving, test: impl Fn(Call)) {
     for listening in [server.v4(), server.v6()] {
         for family in [Family::V4, Family::V6] {
-            test(call(listening, family));
+            test(Call::with_headers(listening, family));
         }
     }
 }
@@ -112,7 +100,8 @@ fn requests_are_answered_however_far_they_have_come() {
 fn one_clients_header_fields_do_not_leak_into_anothers_packets() {
     let server = serve(config());
     for family in [Family::V4, Family::V6] {
-        let (near, far) = (call(server.v4(), family), call(server.v4(), family));
+        let call = || Call::with_headers(server.v4(), family);
+        let (near, far) = (call(), call());
         let own = Client::new(server.v4());
         Arrived::watch(&own.socket);
         own.send(&request(Method::BINDING, |_| {}));
@@ -146,7 +135,7 @@ fn one_clients_header_fields_do_not_leak_into_anothers_packets() {
 fn header_fields_are_each_datagrams_own_within_a_batch() {
     let server = serve(config());
     for family in [Family::V4, Family::V6] {
-        let call = call(server.v4(), family);
+        let call = Call::with_headers(server.v4(), family);
         for round in 0..4_u8 {
             for hops in 40..56 {
                 set_headers(&call.client.socket, hops, hops & 0xFC);

@@ -18,6 +18,7 @@ mod credentials;
 mod data;
 #[cfg(feature = "dtls")]
 mod dtls;
+mod hairpin;
 mod headers;
 mod hostile;
 mod integrity;

@@ -1,5 +1,6 @@
 //! The right to an allocation, and with it what the allocation may relay.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -16,21 +17,31 @@ pub struct QuotaLease {
     gate: Option<Box<Gate>>,
     /// Packets that found no credit, since the keeper was told last.
     dropped: u64,
+    keeper: Arc<Keeper>,
+}
+
+/// The way back to the keeper, one for all leases.
+#[derive(Debug)]
+pub(super) struct Keeper {
     attach: Recipient<AttachAllocation>,
     ask: Recipient<AskCredit>,
     ended: Recipient<LeaseEnded>,
 }
 
-impl QuotaLease {
-    pub(super) fn new(id: LeaseId, terms: GateTerms, keeper: &Addr<QuotaKeeper>) -> QuotaLease {
-        QuotaLease {
-            id,
-            gate: Gate::new(terms, clock::now()).map(Box::new),
-            dropped: 0,
+impl Keeper {
+    pub(super) fn of(keeper: &Addr<QuotaKeeper>) -> Keeper {
+        Keeper {
             attach: keeper.clone().recipient(),
             ask: keeper.clone().recipient(),
             ended: keeper.clone().recipient(),
         }
+    }
+}
+
+impl QuotaLease {
+    pub(super) fn new(id: LeaseId, terms: GateTerms, keeper: Arc<Keeper>) -> QuotaLease {
+        let gate = Gate::new(terms, clock::now()).map(Box::new);
+        QuotaLease { id, gate, dropped: 0, keeper }
     }
 
     /// Tells the keeper whom to tell of limits and credit, and asks for the first credit.
@@ -40,7 +51,9 @@ impl QuotaLease {
         grant_credit: Recipient<GrantCredit>,
     ) {
         // Once for each lease, so that the number of leases bounds how many wait.
-        self.attach.do_send(AttachAllocation { lease: self.id, set_bandwidth, grant_credit });
+        let (set_bandwidth, grant_credit) = (set_bandwidth.downgrade(), grant_credit.downgrade());
+        let attached = AttachAllocation { lease: self.id, set_bandwidth, grant_credit };
+        self.keeper.attach.do_send(attached);
         self.ask_ahead(clock::now());
     }
 
@@ -106,7 +119,7 @@ impl QuotaLease {
     fn tell(&mut self, ask: Ask) {
         let dropped = std::mem::take(&mut self.dropped);
         // One at a time for each lease, so that the number of leases bounds how many wait.
-        self.ask.do_send(AskCredit { lease: self.id, ask, dropped });
+        self.keeper.ask.do_send(AskCredit { lease: self.id, ask, dropped });
     }
 }
 
@@ -114,6 +127,6 @@ impl Drop for QuotaLease {
     fn drop(&mut self) {
         let left = self.gate.as_mut().map_or([0; 2], |gate| gate.left(clock::now()));
         // With the keeper gone nobody counts any more.
-        self.ended.do_send(LeaseEnded { lease: self.id, left, dropped: self.dropped });
+        self.keeper.ended.do_send(LeaseEnded { lease: self.id, left, dropped: self.dropped });
     }
 }

@@ -44,8 +44,8 @@ enum RelayEnd {
 
 /// The same, sorted for the allocation.
 pub(super) struct RelayEnds {
-    pub(super) leases: SmallVec<[PortLease; 2]>,
-    pub(super) sockets: SmallVec<[Box<dyn RelaySocket>; 2]>,
+    pub(super) leases: Vec<PortLease>,
+    pub(super) sockets: SmallVec<[Box<dyn RelaySocket>; 1]>,
     pub(super) tcp: Option<TcpSeed>,
 }
 
@@ -157,7 +157,7 @@ impl Gathered {
     //# success response.
     pub(super) fn ends(self, name_connection: &Recipient<NameConnection>) -> RelayEnds {
         let mut listeners = SmallVec::new();
-        let mut ends = RelayEnds { leases: SmallVec::new(), sockets: SmallVec::new(), tcp: None };
+        let mut ends = RelayEnds { leases: Vec::new(), sockets: SmallVec::new(), tcp: None };
         for (lease, end) in self.ports {
             ends.leases.push(lease);
             match end {

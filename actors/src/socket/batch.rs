@@ -6,11 +6,13 @@ use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use sterna_proto::address::{FiveTuple, TransportProtocol};
 
 use super::control::{self, CONTROL_LEN, Control, Told};
 use super::{BATCH, names};
+use crate::pacing::Pace;
 use crate::transport::HeaderFields;
 
 /// Bytes of the largest message: that of a stream, a STUN header and what its length can say in
@@ -22,6 +24,8 @@ const SLOT: usize = 20 + 65_532;
 pub struct ReceiveBatch {
     bytes: Vec<u8>,
     received: Vec<Received>,
+    /// Hears how much data comes; a test's batch has nobody to tell.
+    pace: Option<Arc<Pace>>,
 }
 
 /// One received datagram: where its payload lies in the batch, and what the kernel said of it.
@@ -55,7 +59,21 @@ impl Received {
 impl ReceiveBatch {
     /// Room for [`BATCH`] datagrams of any size.
     pub fn new() -> ReceiveBatch {
-        ReceiveBatch { bytes: vec![0; BATCH * SLOT], received: Vec::with_capacity(BATCH) }
+        let received = Vec::with_capacity(BATCH);
+        ReceiveBatch { bytes: vec![0; BATCH * SLOT], received, pace: None }
+    }
+
+    /// The same, for an arbiter that keeps this pace.
+    pub(crate) fn of_arbiter(pace: Arc<Pace>) -> ReceiveBatch {
+        ReceiveBatch { pace: Some(pace), ..ReceiveBatch::new() }
+    }
+
+    /// Tells the arbiter's pace of data that has come, by a socket or by message. Requests do not
+    /// count: each costs more than a wake-up, and its client waits for the answer.
+    pub(crate) fn note_data(&self, datagrams: usize) {
+        if let Some(pace) = &self.pace {
+            pace.note_found(datagrams);
+        }
     }
 
     /// Forgets the datagrams of the last read.

@@ -33,6 +33,6 @@ pub use relay::KernelRelaySockets;
 pub use stream::{StreamListenSocket, StreamTerms};
 pub use udp::UdpListenSocket;
 
-/// Datagrams read at one wake of one socket; what is left waits for the next turn, so that no
-/// socket starves the others of its arbiter.
+/// Slots of one read of one socket; what is left waits for the next turn, so that no socket starves
+/// the others of its arbiter. Where the kernel has put datagrams together a slot has several.
 pub const BATCH: usize = 64;

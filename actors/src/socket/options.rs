@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use nix::{setsockopt_impl, sockopt_impl};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use sterna_proto::address::{RelayedAddr, TransportProtocol};
@@ -70,6 +70,10 @@ pub(super) fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<
     //# Alternate Behavior: As described in the Preferred Behavior, except
     //# always assume the incoming DF bit is 0.
     set_dont_fragment(&socket, address.ip(), false)?;
+    // A kernel that does not know it would send a whole run as one datagram.
+    getsockopt(&socket, sockopt::UdpGsoSegment).map_err(|_| {
+        io::Error::new(io::ErrorKind::Unsupported, "this kernel has no UDP_SEGMENT: 4.18 has it")
+    })?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)
 }

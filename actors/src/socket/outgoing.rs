@@ -50,9 +50,9 @@ pub(super) enum HeaderChoice {
     EachDatagram { from: Option<IpAddr> },
 }
 
-/// The longest datagram of a socket that the kernel cuts from a longer send. It refuses those that
-/// do not fit the path (EINVAL), or any where the device cannot do it (EIO); what it has refused
-/// once is not tried again on that socket.
+/// The longest datagram that the kernel cuts from a longer send on a way. It refuses those that do
+/// not fit the path (EINVAL, EMSGSIZE), or any where it cannot be done there (EIO); what it has
+/// refused once is not tried again.
 #[derive(Debug)]
 pub(super) struct SegmentMax(Cell<usize>);
 
@@ -61,15 +61,14 @@ impl SegmentMax {
         SegmentMax(Cell::new(usize::MAX))
     }
 
-    /// Remembers that datagrams of this length were refused for `error`; false when the reason is
-    /// another one than their being cut.
-    fn lower(&self, length: usize, error: &io::Error) -> bool {
+    /// Remembers that a run of datagrams of this length was refused for `error`, where one of them
+    /// alone was not.
+    fn lower(&self, length: usize, error: &io::Error) {
         match error.raw_os_error() {
             Some(libc::EINVAL | libc::EMSGSIZE) => self.0.set(length.saturating_sub(1)),
             Some(libc::EIO | libc::EOPNOTSUPP) => self.0.set(0),
-            _ => return false,
+            _ => {}
         }
-        true
     }
 
     /// How many of these datagrams, from the first on, can be one send: they go to the same place
@@ -107,9 +106,15 @@ pub(super) fn send_all(
     let mut sent = Sent::default();
     let mut rest = datagrams;
     let mut retried = false;
+    // Why a run was refused, while its first datagram is tried alone.
+    let mut run_refused: Option<io::Error> = None;
     while let Some(first) = rest.first() {
-        match send(socket.as_fd(), rest, choice, segment_max) {
+        let tried = if run_refused.is_some() { std::slice::from_ref(first) } else { rest };
+        match send(socket.as_fd(), tried, choice, segment_max) {
             Ok(Taken { datagrams, sends }) => {
+                if let Some(error) = run_refused.take() {
+                    segment_max.lower(first.len(), &error);
+                }
                 let (taken, left) = rest.split_at(datagrams.clamp(1, rest.len()));
                 sent.packets += taken.len() as u32;
                 sent.sends += sends as u32;
@@ -121,17 +126,19 @@ pub(super) fn send_all(
             // by the report: this datagram has not been tried yet.
             Err(error) if !retried && is_pending_error(&error, first) => retried = true,
             Err(error) => {
-                let run = segment_max.run_length(rest);
-                if run > 1 && segment_max.lower(first.len(), &error) {
+                let run = segment_max.run_length(tried).min(rest.len());
+                let is_full = error.kind() == io::ErrorKind::WouldBlock;
+                retried = false;
+                if run > 1 && !is_full {
+                    run_refused = Some(error);
                     continue;
                 }
-                let (failed, left) = rest.split_at(run.min(rest.len()));
-                match error.kind() {
-                    io::ErrorKind::WouldBlock => sent.no_room += failed.len() as u32,
-                    _ => sent.failed += failed.len() as u32,
+                run_refused = None;
+                match is_full {
+                    true => sent.no_room += run as u32,
+                    false => sent.failed += run as u32,
                 }
-                rest = left;
-                retried = false;
+                rest = rest.get(run..).unwrap_or_default();
             }
         }
     }
@@ -270,11 +277,11 @@ mod tests {
         let long = vec![datagram("192.0.2.1:1", b"", &long); 3];
         let short = vec![datagram("192.0.2.1:1", b"", &short); 3];
 
-        assert!(!segment_max.lower(1500, &io::Error::from_raw_os_error(libc::EAGAIN)));
+        segment_max.lower(1500, &io::Error::from_raw_os_error(libc::ENETUNREACH));
         assert_eq!(3, segment_max.run_length(&long));
-        assert!(segment_max.lower(1500, &io::Error::from_raw_os_error(libc::EINVAL)));
+        segment_max.lower(1500, &io::Error::from_raw_os_error(libc::EINVAL));
         assert_eq!((1, 3), (segment_max.run_length(&long), segment_max.run_length(&short)));
-        assert!(segment_max.lower(1400, &io::Error::from_raw_os_error(libc::EIO)));
+        segment_max.lower(1400, &io::Error::from_raw_os_error(libc::EIO));
         assert_eq!(1, segment_max.run_length(&short));
     }
 }

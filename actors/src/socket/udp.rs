@@ -26,7 +26,6 @@ use crate::transport::{
 pub struct UdpListenSocket {
     socket: AsyncFd<Arc<Socket>>,
     local: SocketAddr,
-    segment_max: Rc<SegmentMax>,
 }
 
 impl UdpListenSocket {
@@ -47,7 +46,7 @@ impl UdpListenSocket {
     pub fn watch(socket: Socket) -> io::Result<UdpListenSocket> {
         let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         let socket = watched(Arc::new(socket), Interest::READABLE)?;
-        Ok(UdpListenSocket { socket, local, segment_max: Rc::new(SegmentMax::new()) })
+        Ok(UdpListenSocket { socket, local })
     }
 
     /// On a wildcard address each answer names the address that it leaves from.
@@ -86,7 +85,7 @@ impl ListenSocket for UdpListenSocket {
     fn transport(&mut self, five_tuple: FiveTuple) -> Rc<dyn ClientTransport> {
         Rc::new(UdpClientTransport {
             socket: self.socket.get_ref().clone(),
-            segment_max: self.segment_max.clone(),
+            segment_max: SegmentMax::new(),
             source: self.source(&five_tuple),
             five_tuple,
         })
@@ -101,14 +100,15 @@ impl ListenSocket for UdpListenSocket {
             padding: 0,
             fields: HeaderFields::default(),
         };
-        send_all(self.socket.get_ref(), &[datagram], choice, &self.segment_max)
+        send_all(self.socket.get_ref(), &[datagram], choice, &SegmentMax::new())
     }
 }
 
 /// The way back to one client of a [`UdpListenSocket`].
 struct UdpClientTransport {
     socket: Arc<Socket>,
-    segment_max: Rc<SegmentMax>,
+    /// The way to this client, which others do not share.
+    segment_max: SegmentMax,
     source: Option<IpAddr>,
     five_tuple: FiveTuple,
 }
@@ -268,5 +268,5 @@ impl RelaySocket for UdpRelaySocket {
     }
 }
 
-/// The datagrams of one system call; the few of an ordinary wake need no heap.
+/// The datagrams of one call; the few of an ordinary wake need no heap.
 type Datagrams<'a> = SmallVec<[Datagram<'a>; 8]>;

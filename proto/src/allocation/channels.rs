@@ -10,15 +10,21 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use crate::address::{Family, PeerAddr};
 use crate::channel_data::ChannelNumber;
 
-/// The bindings, in one list with an index for each of the two ways to find them. The indexes hold
-/// two bytes a binding, which keeps an allocation with one channel small.
+/// The bindings in one list. Most allocations have one or two, which are looked through; for more
+/// there is an index.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     bindings: Vec<Binding>,
+    index: Option<Box<Index>>,
+    bound: usize,
+}
+
+/// The places of the bindings in their list, by each of the two ways to find them.
+#[derive(Debug, Default)]
+struct Index {
     by_number: HashTable<u16>,
     by_peer: HashTable<u16>,
     hasher: DefaultHashBuilder,
-    bound: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +93,7 @@ impl Channels {
     /// Bind a pair that has no conflict, or reset its time to expiry.
     pub(super) fn bind(&mut self, number: ChannelNumber, peer: PeerAddr, expires: Instant) {
         let place = match self.place_of(number) {
-            Some(place) => usize::from(place),
+            Some(place) => place,
             None => self.insert(Binding { peer, number, bound: false, expires }),
         };
         let binding = &mut self.bindings[place];
@@ -140,19 +146,25 @@ impl Channels {
     }
 
     fn find_number(&self, number: ChannelNumber) -> Option<&Binding> {
-        self.place_of(number).map(|place| &self.bindings[usize::from(place)])
+        self.place_of(number).map(|place| &self.bindings[place])
     }
 
     fn find_peer(&self, peer: PeerAddr) -> Option<&Binding> {
-        let hash = hash_peer(&self.hasher, peer);
+        let Some(index) = &self.index else {
+            return self.bindings.iter().find(|binding| same(binding.peer, peer));
+        };
+        let hash = hash_peer(&index.hasher, peer);
         let is_it = |&place: &u16| same(self.bindings[usize::from(place)].peer, peer);
-        self.by_peer.find(hash, is_it).map(|&place| &self.bindings[usize::from(place)])
+        index.by_peer.find(hash, is_it).map(|&place| &self.bindings[usize::from(place)])
     }
 
-    fn place_of(&self, number: ChannelNumber) -> Option<u16> {
-        let hash = self.hasher.hash_one(number);
+    fn place_of(&self, number: ChannelNumber) -> Option<usize> {
+        let Some(index) = &self.index else {
+            return self.bindings.iter().position(|binding| binding.number == number);
+        };
+        let hash = index.hasher.hash_one(number);
         let is_it = |&place: &u16| self.bindings[usize::from(place)].number == number;
-        self.by_number.find(hash, is_it).copied()
+        index.by_number.find(hash, is_it).map(|&place| usize::from(place))
     }
 
     fn insert(&mut self, binding: Binding) -> usize {
@@ -161,15 +173,16 @@ impl Channels {
             self.bindings.reserve_exact(1);
         }
         let place = self.bindings.len();
-        let index = u16::try_from(place).expect("there are fewer channel numbers than u16 values");
         self.bindings.push(binding);
-        let (bindings, hasher) = (&self.bindings, &self.hasher);
-        self.by_number.insert_unique(hasher.hash_one(binding.number), index, |&place| {
-            hasher.hash_one(bindings[usize::from(place)].number)
-        });
-        self.by_peer.insert_unique(hash_peer(hasher, binding.peer), index, |&place| {
-            hash_peer(hasher, bindings[usize::from(place)].peer)
-        });
+        match &mut self.index {
+            Some(index) => index.insert(&self.bindings, place),
+            None if place < FEW => {}
+            None => {
+                let mut index = Box::new(Index::default());
+                (0..=place).for_each(|place| index.insert(&self.bindings, place));
+                self.index = Some(index);
+            }
+        }
         place
     }
 
@@ -182,11 +195,9 @@ impl Channels {
         }
     }
 
-    /// Make the indexes and the count follow from the list.
+    /// Make the index and the count follow from the list.
     fn rebuild(&mut self) {
-        let kept = std::mem::take(&mut self.bindings);
-        *self = Channels { hasher: self.hasher.clone(), ..Channels::default() };
-        for binding in kept {
+        for binding in std::mem::take(self).bindings {
             self.insert(binding);
             self.bound += usize::from(binding.bound);
         }
@@ -194,9 +205,25 @@ impl Channels {
 
     #[cfg(test)]
     pub(super) fn heap_size(&self) -> usize {
-        self.bindings.capacity() * size_of::<Binding>()
-            + self.by_number.allocation_size()
-            + self.by_peer.allocation_size()
+        let index = self.index.as_ref().map_or(0, |index| {
+            size_of::<Index>() + index.by_number.allocation_size() + index.by_peer.allocation_size()
+        });
+        self.bindings.capacity() * size_of::<Binding>() + index
+    }
+}
+
+impl Index {
+    /// Takes in the binding at `place`.
+    fn insert(&mut self, bindings: &[Binding], place: usize) {
+        let Index { by_number, by_peer, hasher } = self;
+        let binding = &bindings[place];
+        let entry = u16::try_from(place).expect("there are fewer channel numbers than u16 values");
+        by_number.insert_unique(hasher.hash_one(binding.number), entry, |&place| {
+            hasher.hash_one(bindings[usize::from(place)].number)
+        });
+        by_peer.insert_unique(hash_peer(hasher, binding.peer), entry, |&place| {
+            hash_peer(hasher, bindings[usize::from(place)].peer)
+        });
     }
 }
 
@@ -226,6 +253,9 @@ fn hash_peer(hasher: &DefaultHashBuilder, peer: PeerAddr) -> u64 {
         SocketAddr::V6(v6) => hasher.hash_one((v6.ip().to_bits(), port)),
     }
 }
+
+/// So many are looked through one by one, which costs no more than a hash.
+const FEW: usize = 4;
 
 /// How long an expired pair is remembered. A client has to wait this long before it binds either to
 /// something else, so that data in flight does not end at the wrong peer; a server that enforces it

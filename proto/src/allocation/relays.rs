@@ -40,17 +40,17 @@ pub(super) struct Half {
     pub(super) expires: Instant,
 }
 
-/// The halves of an allocation. A single allocation has one.
-#[derive(Clone, Copy, Debug)]
+/// The halves of an allocation. A single allocation has one, mostly of IPv4.
+#[derive(Clone, Debug)]
 pub(super) struct Halves {
     v4: Option<Half>,
-    v6: Option<Half>,
+    v6: Option<Box<Half>>,
 }
 
 impl Halves {
     pub(super) fn new(relays: Relays, expires: Instant) -> Halves {
         let half = |relay| Half { relay, expires };
-        Halves { v4: relays.v4.map(half), v6: relays.v6.map(half) }
+        Halves { v4: relays.v4.map(half), v6: relays.v6.map(half).map(Box::new) }
     }
 
     pub(super) fn none() -> Halves {
@@ -60,7 +60,7 @@ impl Halves {
     pub(super) fn of(&self, family: Family) -> Option<&Half> {
         match family {
             Family::V4 => self.v4.as_ref(),
-            Family::V6 => self.v6.as_ref(),
+            Family::V6 => self.v6.as_deref(),
         }
     }
 
@@ -72,8 +72,8 @@ impl Halves {
     /// Let the half of `family`, if there is one, last until `expires`.
     pub(super) fn extend(&mut self, family: Family, expires: Instant) {
         let half = match family {
-            Family::V4 => &mut self.v4,
-            Family::V6 => &mut self.v6,
+            Family::V4 => self.v4.as_mut(),
+            Family::V6 => self.v6.as_deref_mut(),
         };
         if let Some(half) = half {
             half.expires = expires;
@@ -82,7 +82,7 @@ impl Halves {
 
     /// Let no half last longer than until `ends`.
     pub(super) fn shorten(&mut self, ends: Instant) {
-        for half in self.v4.iter_mut().chain(&mut self.v6) {
+        for half in self.v4.iter_mut().chain(self.v6.as_deref_mut()) {
             half.expires = half.expires.min(ends);
         }
     }
@@ -90,17 +90,17 @@ impl Halves {
     pub(super) fn remove(&mut self, family: Family) -> Option<Half> {
         match family {
             Family::V4 => self.v4.take(),
-            Family::V6 => self.v6.take(),
+            Family::V6 => self.v6.take().map(|half| *half),
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Half> {
-        self.v4.iter().chain(&self.v6)
+        self.v4.iter().chain(self.v6.as_deref())
     }
 
     /// The families in the order in which their halves end.
     pub(super) fn by_expiry(&self) -> [Family; 2] {
-        match (self.v4, self.v6) {
+        match (&self.v4, &self.v6) {
             (Some(v4), Some(v6)) if v6.expires < v4.expires => [Family::V6, Family::V4],
             _ => [Family::V4, Family::V6],
         }
@@ -111,6 +111,6 @@ impl Halves {
     }
 
     pub(super) fn relays(&self) -> Relays {
-        Relays { v4: self.v4.map(|half| half.relay), v6: self.v6.map(|half| half.relay) }
+        Relays { v4: self.v4.map(|half| half.relay), v6: self.v6.as_ref().map(|half| half.relay) }
     }
 }

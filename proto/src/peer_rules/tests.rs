@@ -383,3 +383,24 @@ proptest! {
         prop_assert_eq!(Err(Denied::Listed(Layer::Server, net(deny))), denied);
     }
 }
+
+#[test]
+fn a_relayed_address_of_this_server_is_known_by_address_and_port() {
+    let rules = server(&[], &[], &["10.0.0.1:50000"]);
+    for (address, expected) in [
+        ("10.0.0.1:50000", true),
+        ("10.0.0.1:50099", true),
+        ("10.0.0.1:49999", false),
+        ("10.0.0.1:50100", false),
+        ("10.0.0.2:50000", false),
+        ("[fd00::1]:50001", true),
+        ("[::ffff:10.0.0.1]:50001", false),
+        // Clients name it so, but the relay reaches it by the private one.
+        ("203.0.113.1:50000", false),
+    ] {
+        assert_eq!(expected, rules.may_be_relayed(peer(address)), "{address}");
+        let reached = rules.external().internal(peer(address));
+        let outside = address == "203.0.113.1:50000";
+        assert_eq!(expected || outside, rules.may_be_relayed(reached), "{address}");
+    }
+}

@@ -50,7 +50,8 @@ pub struct Grant {
 pub struct Pools {
     terms: QuotaTerms,
     buckets: Buckets,
-    members: BTreeMap<u64, Member>,
+    // Boxed: ids come in order, which leaves the nodes of the tree half empty.
+    members: BTreeMap<u64, Box<Member>>,
     /// When credit is void, for each member that holds some.
     voids: BTreeSet<(Instant, u64)>,
     /// Users without allocations whose buckets are not full yet, by when they will be.
@@ -230,7 +231,7 @@ impl Pools {
             wants: [0; 2],
             waits: false,
         };
-        self.members.insert(id, member);
+        self.members.insert(id, Box::new(member));
         if is_first_limit {
             self.recount();
         }

@@ -181,6 +181,20 @@ fn a_retransmission_gets_the_same_answer_for_40_seconds() {
 }
 
 #[test]
+fn an_idle_session_forgets_its_answers_when_they_are_of_no_use() {
+    let mut client = Conversation::new();
+    assert_eq!(None, client.session.answers_over());
+    client.allocates();
+    let over = client.session.answers_over().expect("there is an answer");
+    assert_eq!(epoch() + REMEMBER_ANSWERS, over);
+
+    client.session.forget_answers(over - Duration::from_millis(1));
+    assert_eq!(Some(over), client.session.answers_over());
+    client.session.forget_answers(over);
+    assert_eq!(None, client.session.answers_over());
+}
+
+#[test]
 fn a_retransmission_of_what_is_being_served_waits_for_that_answer() {
     let mut client = Conversation::new();
     assert!(matches!(client.asks(Method::ALLOCATE, 1), Step::FindKeys(_)));

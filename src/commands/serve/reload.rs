@@ -70,6 +70,7 @@ fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
         ("listen", started.listen != now.listen),
         ("tls", started.tls != now.tls),
         ("workers", started.workers != now.workers),
+        ("wake_interval", started.wake_interval != now.wake_interval),
         ("relay", started.relay != now.relay),
         ("lifetimes", started.lifetimes != now.lifetimes),
         ("stun", started.stun != now.stun),

@@ -11,7 +11,7 @@ use sterna_actors::allocation::{
     EndAllocation, EndReason, Panic, ReadAllocation, Refresh,
 };
 use sterna_actors::clock;
-use sterna_actors::port_allocator::LeaseEnded;
+use sterna_actors::port_allocator::{AnnounceRelay, FindRelay, LeaseEnded};
 use sterna_actors::quota_keeper::{LeaseQuota, QuotaKeeper};
 use sterna_actors::session::SessionId;
 use sterna_actors::socket::ReceiveBatch;
@@ -29,8 +29,8 @@ use sterna_proto::session::Owner;
 
 use super::stage::{attachment, lease};
 use crate::kit::{
-    Client, Deadline, Ear, Log, Network, Peer, Setup, User, account, channel_data, neighbour,
-    relayed_at, secs, send_indication, server_address, settle, virtual_time,
+    Client, Deadline, Ear, Log, Network, Peer, Setup, User, account, channel_data, directory,
+    neighbour, relayed_at, secs, send_indication, server_address, settle, virtual_time,
 };
 
 const RELAYED: u16 = 50_000;
@@ -41,6 +41,8 @@ struct Alone {
     client: Client,
     network: Network,
     lease_ended: Ear<LeaseEnded>,
+    announced: Ear<AnnounceRelay>,
+    finds: Ear<FindRelay>,
     ended: Rc<RefCell<Option<Ended>>>,
     log: Log,
 }
@@ -78,6 +80,7 @@ impl Alone {
         };
         let relayed = RelayedAddr(relayed_at(RELAYED));
         let (lease_ended, lease) = lease(RELAYED);
+        let (announced, finds, directory) = directory();
         let terms = Arc::new(setup.allocation_terms());
         let relays = Relays { v4: Some(Relay { relayed, advertised: relayed }), v6: None };
         let told = attachment(&client.user, &client.allocate_request(), REPLY);
@@ -94,6 +97,7 @@ impl Alone {
             tcp: None,
             sockets: [network.bind(relayed).expect("the port is free")].into_iter().collect(),
             leases: [lease].into_iter().collect(),
+            directory,
             quota,
             owner: told.owner,
             answered: told.answered,
@@ -110,11 +114,16 @@ impl Alone {
         let tell = ended.clone();
         let on_end = move |how| _ = tell.borrow_mut().insert(how);
         let actor = supervision::watch(Context::new(), actor, on_end);
-        Alone { actor, client, network, lease_ended, ended, log }
+        Alone { actor, client, network, lease_ended, announced, finds, ended, log }
     }
 
     fn peer(&self, number: u8) -> Peer {
         Peer(SocketAddr::from(([203, 0, 113, number], 7000)), self.network.clone())
+    }
+
+    /// A port of the server's own relay address.
+    fn own_port(&self, port: u16) -> Peer {
+        Peer(relayed_at(port), self.network.clone())
     }
 
     async fn permits(&self, peers: &[&Peer]) -> Result<(), CreatePermissionError> {
@@ -370,6 +379,113 @@ fn data_that_finds_no_room_in_the_mailbox_is_refused() {
         assert!((64..=66).contains(&taken), "{taken} batches");
         for number in 0..taken {
             peer.hears(relayed_at(RELAYED), &number.to_be_bytes());
+        }
+    });
+}
+
+#[test]
+fn allocation_announces_its_relay_once() {
+    play(async |alone| {
+        alone.announced.hears().await;
+        alone.announced.hears_nothing().await;
+        assert_eq!(Ok(Ok(Refreshed::Until(secs(900)))), alone.refreshes(900).await);
+        alone.announced.hears_nothing().await;
+    });
+}
+
+#[test]
+fn peer_elsewhere_is_nothing_to_ask_about() {
+    play(async |alone| {
+        let (peer, below) = (alone.peer(1), alone.own_port(80));
+        alone.permits(&[&peer]).await.expect("it is permitted");
+        assert!(alone.permits(&[&below]).await.is_ok(), "a permission has no port");
+        alone.gets(&[send_indication(peer.0, b"out"), send_indication(below.0, b"down")]).await;
+
+        peer.hears(relayed_at(RELAYED), b"out");
+        below.hears(relayed_at(RELAYED), b"down");
+        alone.finds.hears_nothing().await;
+    });
+}
+
+#[test]
+fn address_where_nobody_relays_is_asked_about_every_two_seconds() {
+    play(async |alone| {
+        let foreign = alone.own_port(50_001);
+        alone.binds(0x4000, &foreign).await.expect("it is bound");
+        let word = [channel_data(0x4000, b"word")];
+
+        // While the question waits, and for two seconds from its answer on, none is asked.
+        alone.gets(&word).await;
+        let asked = alone.finds.hears().await;
+        assert_eq!(foreign.0, asked.message.address.0);
+        alone.gets(&word).await;
+        alone.finds.hears_nothing().await;
+        let again = Deadline::after(secs(2));
+        asked.answers(None).await;
+        again.just_before().await;
+        alone.gets(&word).await;
+        alone.finds.hears_nothing().await;
+
+        again.just_after().await;
+        alone.gets(&word).await;
+        alone.finds.hears().await.answers(None).await;
+        for _ in 0..4 {
+            foreign.hears(relayed_at(RELAYED), b"word");
+        }
+    });
+}
+
+#[test]
+fn allocator_that_does_not_answer_is_asked_again() {
+    play(async |alone| {
+        let foreign = alone.own_port(50_001);
+        alone.binds(0x4000, &foreign).await.expect("it is bound");
+        alone.gets(&[channel_data(0x4000, b"one")]).await;
+        let asked = alone.finds.hears().await;
+        let again = Deadline::after(secs(2));
+        drop(asked);
+
+        again.just_before().await;
+        alone.gets(&[channel_data(0x4000, b"two")]).await;
+        alone.finds.hears_nothing().await;
+        again.just_after().await;
+        alone.gets(&[channel_data(0x4000, b"three")]).await;
+        alone.finds.hears().await;
+        for word in [&b"one"[..], b"two", b"three"] {
+            foreign.hears(relayed_at(RELAYED), word);
+        }
+    });
+}
+
+#[test]
+fn questions_about_own_ports_have_a_limit() {
+    play(async |alone| {
+        let peers: Vec<Peer> = (50_100..50_200).map(|port| alone.own_port(port)).collect();
+        alone.permits(&[&peers[0]]).await.expect("a permission has no port");
+        let scan: Vec<_> = peers.iter().map(|peer| send_indication(peer.0, b"knock")).collect();
+        alone.gets(&scan).await;
+
+        for peer in &peers {
+            peer.hears(relayed_at(RELAYED), b"knock");
+        }
+        let mut asked = Vec::new();
+        for _ in 0..32 {
+            asked.push(alone.finds.hears().await);
+        }
+        alone.finds.hears_nothing().await;
+        for asked in asked {
+            asked.answers(None).await;
+        }
+
+        // Those that are over make room for others.
+        alone.gets(&[send_indication(peers[99].0, b"knock")]).await;
+        alone.finds.hears_nothing().await;
+        let over = Deadline::after(secs(2));
+        over.just_after().await;
+        alone.gets(&[send_indication(peers[99].0, b"knock")]).await;
+        assert_eq!(peers[99].0, alone.finds.hears().await.message.address.0);
+        for _ in 0..2 {
+            peers[99].hears(relayed_at(RELAYED), b"knock");
         }
     });
 }

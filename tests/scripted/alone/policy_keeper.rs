@@ -68,6 +68,7 @@ fn north() -> Realm {
 
 fn config(policy: Policy) -> ServerConfig {
     ServerConfig {
+        wake_interval: std::time::Duration::ZERO,
         listen: Vec::new(),
         tls: None,
         workers: 1,

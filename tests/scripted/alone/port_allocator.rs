@@ -3,17 +3,19 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use actix::Addr;
+use actix::{Addr, Recipient};
+use sterna_actors::allocation::PeerData;
 use sterna_actors::port_allocator::{
-    ClaimReservation, LeasePort, NoPortsLeft, Panic, PortAllocator, PortLease, RESERVATIONS_MAX,
-    UnknownToken,
+    ClaimReservation, FindRelay, LeasePort, NearRelay, NoPortsLeft, Panic, PortAllocator,
+    PortLease, RESERVATIONS_MAX, RelayDirectory, UnknownToken,
 };
-use sterna_proto::address::{Family, RelayTransport};
+use sterna_proto::address::{Family, RelayTransport, RelayedAddr};
 use sterna_proto::port_pool::Parity;
 use sterna_proto::stun::ReservationToken;
 
 use crate::kit::{
-    Deadline, Log, RELAY_V4, RELAY_V6, account, after, relayed_at, secs, settle, virtual_time,
+    Deadline, Log, RELAY_V4, RELAY_V6, account, after, neighbour, relayed_at, secs, settle,
+    virtual_time,
 };
 
 /// The actor, and the log it writes.
@@ -71,6 +73,16 @@ impl Ports {
     async fn claims(&self, token: ReservationToken, user: &str) -> Result<PortLease, UnknownToken> {
         let claim = ClaimReservation { token, user: account(user) };
         self.actor.send(claim).await.expect("the allocator is alive")
+    }
+
+    /// The holder of the lease says that it relays.
+    async fn are_told(&self, lease: &mut PortLease, relay: &Recipient<PeerData>) {
+        lease.announce(&RelayDirectory::of(&self.actor), relay.downgrade());
+        settle().await;
+    }
+
+    async fn finds(&self, address: RelayedAddr) -> Option<NearRelay> {
+        self.actor.send(FindRelay { address }).await.expect("the allocator is alive")
     }
 
     async fn panics(&self) {
@@ -296,6 +308,52 @@ fn lease_of_an_earlier_epoch_marks_nothing_busy() {
         before.held_elsewhere();
 
         assert!(ports.leases().await.is_ok());
+    });
+}
+
+#[test]
+fn who_relays_is_found_until_its_lease_ends() {
+    play(50_000..=50_000, async |ports| {
+        let (_ear, relay) = neighbour();
+        let mut lease = ports.leases().await.expect("a port is free");
+        let address = lease.address();
+        assert!(ports.finds(address).await.is_none());
+        ports.are_told(&mut lease, &relay).await;
+        let found = ports.finds(address).await.expect("it has been announced");
+        assert!(found.is_open());
+
+        drop(lease);
+        assert!(!found.is_open());
+        assert!(ports.finds(address).await.is_none());
+    });
+}
+
+#[test]
+fn lease_of_an_earlier_epoch_does_not_end_what_is_announced_after_it() {
+    play(50_000..=50_000, async |ports| {
+        let (_ear, relay) = neighbour();
+        let mut before = ports.leases().await.expect("a port is free");
+        ports.are_told(&mut before, &relay).await;
+        ports.panics().await;
+        assert!(ports.finds(before.address()).await.is_none());
+        let mut anew = ports.leases().await.expect("all ports are free after a panic");
+        assert_eq!(before.address(), anew.address());
+        ports.are_told(&mut anew, &relay).await;
+
+        drop(before);
+        let found = ports.finds(anew.address()).await.expect("the new one relays");
+        assert!(found.is_open());
+    });
+}
+
+#[test]
+fn lease_of_an_earlier_epoch_announces_nothing() {
+    play(50_000..=50_000, async |ports| {
+        let (_ear, relay) = neighbour();
+        let mut before = ports.leases().await.expect("a port is free");
+        ports.panics().await;
+        ports.are_told(&mut before, &relay).await;
+        assert!(ports.finds(before.address()).await.is_none());
     });
 }
 

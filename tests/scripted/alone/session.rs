@@ -332,6 +332,27 @@ fn session_with_an_allocation_lasts_without_requests() {
 }
 
 #[test]
+fn session_with_an_allocation_forgets_its_answers_after_40_seconds() {
+    stage(async |stage| {
+        let asked = stage.asks_for_a_port().await;
+        let (_lease_ended, lease) = lease(50_000);
+        asked.answers(Ok(lease)).await;
+        let asked = stage.starts.hears().await;
+        // Its bytes are shared with what the session remembers.
+        let reply = asked.message.seed.answered.reply.clone();
+        let remembered = Deadline::after(secs(40));
+        let (_allocation, handle) = play_allocation();
+        asked.answers(Ok(handle)).await;
+        assert_eq!(reply, stage.hears_answer().granted().0);
+
+        remembered.just_before().await;
+        assert!(!reply.is_unique());
+        remembered.just_after().await;
+        assert!(reply.is_unique(), "nobody asks, and it is forgotten");
+    });
+}
+
+#[test]
 fn session_that_is_told_to_end_answers_first() {
     stage(async |stage| {
         let (mut allocation, _lease_ended) = stage.allocates().await;

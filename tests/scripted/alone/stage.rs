@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::{Addr, Context};
+use actix::{Addr, Context, Recipient};
 use sterna_actors::allocation::{
     Attach, Attachment, BindChannel, Connect, CreatePermission, Refresh,
 };
@@ -18,7 +18,7 @@ use sterna_actors::listener::{
 use sterna_actors::port_allocator::{ClaimReservation, LeaseEnded, LeasePort, PortLease};
 use sterna_actors::quota_keeper::QuotaKeeper;
 use sterna_actors::session::{
-    AllocationHandle, ClientRequest, SessionActor, SessionId, SessionNeighbours,
+    Allocates, AllocationHandle, ClientRequest, SessionActor, SessionId, SessionNeighbours,
 };
 use sterna_actors::supervision::{self, Ended};
 use sterna_proto::address::{FiveTuple, RelayedAddr, ServerReflexive, TransportProtocol};
@@ -28,8 +28,8 @@ use sterna_proto::session::{Answered, FoundKeys, LoginFailureReason, Otherwise, 
 use sterna_proto::stun::{Class, Message, MessageWriter, Method, Nonce, TransactionId};
 
 use crate::kit::{
-    Answer, Asked, Client, Ear, Log, Network, Setup, User, account, neighbour, server_address,
-    settle, virtual_time,
+    Answer, Asked, Client, Ear, Log, Network, Setup, User, account, directory, neighbour,
+    server_address, settle, virtual_time,
 };
 
 /// The nonce of a challenge to `client`.
@@ -78,14 +78,44 @@ pub(crate) fn play_allocation() -> (Played, AllocationHandle) {
     let (create_permission, to_create_permission) = neighbour();
     let (bind_channel, to_bind_channel) = neighbour();
     let (connect, to_connect) = neighbour();
-    let handle = AllocationHandle {
+    let handle: AllocationHandle = Arc::new(ToPlayed {
         attach: to_attach,
         refresh: to_refresh,
         create_permission: to_create_permission,
         bind_channel: to_bind_channel,
         connect: to_connect,
-    };
+    });
     (Played { attach, refresh, create_permission, bind_channel, connect }, handle)
+}
+
+struct ToPlayed {
+    attach: Recipient<Attach>,
+    refresh: Recipient<Refresh>,
+    create_permission: Recipient<CreatePermission>,
+    bind_channel: Recipient<BindChannel>,
+    connect: Recipient<Connect>,
+}
+
+impl Allocates for ToPlayed {
+    fn attach(&self) -> Recipient<Attach> {
+        self.attach.clone()
+    }
+
+    fn refresh(&self) -> Recipient<Refresh> {
+        self.refresh.clone()
+    }
+
+    fn create_permission(&self) -> Recipient<CreatePermission> {
+        self.create_permission.clone()
+    }
+
+    fn bind_channel(&self) -> Recipient<BindChannel> {
+        self.bind_channel.clone()
+    }
+
+    fn connect(&self) -> Recipient<Connect> {
+        self.connect.clone()
+    }
 }
 
 /// Plays with a session that has just been started.
@@ -134,13 +164,13 @@ impl Stage {
             dropped: to_dropped,
             login_failed: to_login_failed,
             login_proved: to_login_proved,
+            relay_directory: directory().2,
             relay_sockets: Arc::new(network.clone()),
             session_terms: Arc::new(setup.session_terms(clock::now())),
             allocation_terms: Arc::new(setup.allocation_terms()),
         });
         let address = SocketAddr::from(([198, 51, 100, 1], 40_001));
-        let guard = setup.session_terms(clock::now()).guard;
-        let nonce = nonce_from(&guard, ServerReflexive(address));
+        let nonce = nonce_from(&setup.session_terms(clock::now()).guard, ServerReflexive(address));
         let five_tuple = FiveTuple {
             client: address,
             server: server_address(0),

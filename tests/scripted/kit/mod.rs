@@ -17,7 +17,7 @@ pub(crate) use log::Log;
 pub(crate) use messages::{
     Answer, Heard, User, channel_data, channel_number, message, request, send_indication, signed,
 };
-pub(crate) use neighbours::{Asked, Ear, neighbour};
+pub(crate) use neighbours::{Asked, Ear, directory, neighbour};
 pub(crate) use network::{Network, Trap};
 pub(crate) use store::PlayedStore;
 pub(crate) use tcp::End;

@@ -1,7 +1,10 @@
 //! An actor's neighbours, played: what they are asked waits until the script answers it.
 
+use std::sync::Arc;
+
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Context, Handler, Message, Recipient};
+use sterna_actors::port_allocator::{AnnounceRelay, FindRelay, RelayDirectory};
 use sterna_actors::supervision;
 use tokio::sync::mpsc;
 
@@ -25,6 +28,13 @@ where
     let (heard, ear) = mpsc::unbounded_channel();
     let address = supervision::watch(Context::new(), Neighbour { heard }, |_| {});
     (Ear(ear), address.recipient())
+}
+
+/// A played PortAllocator, as allocations know it.
+pub(crate) fn directory() -> (Ear<AnnounceRelay>, Ear<FindRelay>, Arc<RelayDirectory>) {
+    let (announced, announce) = neighbour();
+    let (finds, find) = neighbour();
+    (announced, finds, Arc::new(RelayDirectory { announce, find }))
 }
 
 impl<M: Message> Ear<M> {

@@ -21,7 +21,7 @@ use sterna_actors::listener::{
     Shutdown,
 };
 use sterna_actors::policy::{CacheTerms, Realm, UserSecret};
-use sterna_actors::port_allocator::{self, LeasePort, PortAllocator};
+use sterna_actors::port_allocator::{self, LeasePort, PortAllocator, RelayDirectory};
 use sterna_actors::quota_keeper::{self, LeaseQuota, ListSessions, QuotaKeeper};
 use sterna_actors::session::{self, SessionActor, SessionNeighbours};
 use sterna_actors::socket::ReceiveBatch;
@@ -189,6 +189,15 @@ fn start_authenticator<S: FnOnce(Spent) + 'static>(
     authenticator
 }
 
+/// Tells the listeners of each other.
+fn introduce(listeners: &[Addr<ListenerActor>]) {
+    for this in listeners {
+        let others = listeners.iter().filter(|other| *other != this);
+        let others = others.map(|other| other.clone().recipient()).collect();
+        this.do_send(listener::Introduce(others));
+    }
+}
+
 /// A running server and the network around it.
 pub(crate) struct World {
     pub(crate) network: Network,
@@ -223,6 +232,7 @@ impl World {
         let session_terms = Arc::new(setup.session_terms(clock::now()));
         let allocation_terms = Arc::new(setup.allocation_terms());
         let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
+        let directory = Arc::new(RelayDirectory::of(&ports));
         let start = |number: u8| {
             let seed = ListenerSeed {
                 listen: vec![Listen::direct(TransportProtocol::Udp, server_address(number))],
@@ -258,6 +268,7 @@ impl World {
                 dropped: listener.clone().recipient(),
                 login_failed: listener.clone().recipient(),
                 login_proved: listener.clone().recipient(),
+                relay_directory: directory.clone(),
                 relay_sockets: Arc::new(network.clone()),
                 session_terms: session_terms.clone(),
                 allocation_terms: allocation_terms.clone(),
@@ -265,11 +276,7 @@ impl World {
             ListenerActor::start(seed, neighbours, log.logger(), tell_spent())
         };
         let listeners: Vec<Addr<ListenerActor>> = (0..setup.listeners).map(start).collect();
-        for this in &listeners {
-            let others = listeners.iter().filter(|other| *other != this);
-            let others = others.map(|other| other.clone().recipient()).collect();
-            this.do_send(listener::Introduce(others));
-        }
+        introduce(&listeners);
         let clients = Cell::new(0);
         World { network, log, listeners, ports, authenticator, connections, quotas, spent, clients }
     }
@@ -339,12 +346,14 @@ impl World {
             connections: 0,
             sessions: 0,
             allocations: 0,
+            batches: Default::default(),
             drops: Default::default(),
         };
         for listener in &self.listeners {
             let counters = listener.send(ReadListener).await.expect("the listener is alive");
             total.sessions += counters.sessions;
             total.allocations += counters.allocations;
+            total.batches.add(&counters.batches);
             total.drops.add(&counters.drops);
         }
         total

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Carrier, Client, Heard, Peer, V4, V6};
+use sterna_proto::address::Family;
+use sterna_proto::stun::RequestedAddressFamily;
+
+use super::{Arrived, Carrier, Client, Heard, Peer, V4, V6};
 
 /// A client with an allocation and a channel to a peer.
 pub(crate) struct Call<C = UdpSocket> {
@@ -18,6 +21,20 @@ impl Call {
         let mut client = Client::new(server);
         let relayed = client.allocate();
         Call::with(client, relayed)
+    }
+}
+
+impl Call {
+    /// A call with a peer of the family, both ends of which see headers.
+    pub(crate) fn with_headers(server: SocketAddr, family: Family) -> Call {
+        let mut client = Client::new(server);
+        let relayed = client
+            .allocate_with(|writer| _ = writer.attribute(&RequestedAddressFamily(family)))
+            .relayed()[0];
+        let call = Call::with(client, relayed);
+        Arrived::watch(&call.client.socket);
+        Arrived::watch(&call.peer.0);
+        call
     }
 }
 

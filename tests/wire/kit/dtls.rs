@@ -108,6 +108,8 @@ pub(crate) struct Datagrams {
     /// How many datagrams are lost each way from here on.
     pub(crate) lose_sent: Cell<usize>,
     pub(crate) lose_received: Cell<usize>,
+    /// What is sent while this is something is kept here instead.
+    pub(crate) held: RefCell<Option<Vec<Vec<u8>>>>,
     /// How many datagrams may come before the others have to wait.
     pub(crate) let_in: Cell<usize>,
 }
@@ -132,6 +134,7 @@ impl Datagrams {
             header: Vec::new(),
             lose_sent: Cell::new(0),
             lose_received: Cell::new(0),
+            held: RefCell::new(None),
             let_in: Cell::new(usize::MAX),
         }
     }
@@ -162,7 +165,9 @@ impl Read for Datagrams {
 
 impl Write for Datagrams {
     fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        if !counts_down(&self.lose_sent) {
+        if let Some(held) = &mut *self.held.borrow_mut() {
+            held.push(datagram.to_vec());
+        } else if !counts_down(&self.lose_sent) {
             self.socket.send(&[&self.header, datagram].concat())?;
         }
         Ok(datagram.len())

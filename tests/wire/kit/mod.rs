@@ -27,7 +27,7 @@ pub(crate) use client::{
 #[cfg(feature = "dtls")]
 pub(crate) use dtls::{Certificates, Datagrams, Dtls, Issued};
 pub(crate) use log::Lines;
-pub(crate) use peer::{Arrived, Peer, set_headers};
+pub(crate) use peer::{Arrived, Peer, burst, set_headers};
 pub(crate) use ports::{closed, leave_ports, own_host};
 pub(crate) use random::Random;
 pub(crate) use seal::seal;

@@ -1,11 +1,12 @@
 //! A peer: a plain UDP socket that sees the IP headers of what it gets.
 
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
 };
 
 use super::{PATIENCE, at};
@@ -45,6 +46,20 @@ impl Peer {
         room.truncate(length);
         (room, from)
     }
+}
+
+/// Sends datagrams, of which all but the last have one length, as one send.
+pub(crate) fn burst(socket: &UdpSocket, to: SocketAddr, datagrams: &[Vec<u8>]) {
+    let all = datagrams.concat();
+    let length = u16::try_from(datagrams[0].len()).expect("the datagrams are short");
+    let sent = sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(&all)],
+        &[ControlMessage::UdpGsoSegments(&length)],
+        MsgFlags::empty(),
+        Some(&SockaddrStorage::from(to)),
+    );
+    assert_eq!(Ok(all.len()), sent);
 }
 
 /// Sets TTL or hop limit, DSCP and ECN of what a socket sends.

@@ -46,6 +46,7 @@ pub(crate) fn config() -> ServerConfig {
         listen: vec![udp(at(V4, 0)), udp(at(V6, 0))],
         tls: None,
         workers: 1,
+        wake_interval: Duration::from_micros(600),
         software: Some("Sterna".to_owned()),
         relay: RelayConfig {
             // Away from 127.0.0.1, whose ports others on this machine take as they please.
@@ -170,6 +171,7 @@ impl Serving {
             connections: 0,
             sessions: 0,
             allocations: 0,
+            batches: Default::default(),
             drops: DropCounters::new(),
         };
         for listener in &self.listeners {
@@ -177,6 +179,7 @@ impl Serving {
             total.connections += counters.connections;
             total.sessions += counters.sessions;
             total.allocations += counters.allocations;
+            total.batches.add(&counters.batches);
             total.drops.add(&counters.drops);
         }
         total

@@ -148,10 +148,6 @@ impl DtlsListenSocket {
         length: usize,
         now: Instant,
     ) -> Option<usize> {
-        if room.len() < MESSAGE_MAX {
-            self.drops.count(DropReason::Oversized);
-            return None;
-        }
         let (spare, waiting, drops) = (&mut self.spare, &mut self.waiting, &mut self.drops);
         let keep = |message: &[u8]| match waiting.len() < WAITING_MAX {
             true => waiting.push_back((received.clone(), message.to_vec())),

@@ -164,9 +164,9 @@ impl Session {
         self.tick(pipe)
     }
 
-    /// Takes a datagram. The first message in it is written to `room`, further ones are given to
-    /// `more` by way of `spare`; both have to hold [`MESSAGE_MAX`] bytes. What there is to send is
-    /// in `pipe` afterwards, whatever became of the datagram.
+    /// Takes a datagram. The first message in it is written to `room` if that holds it, those
+    /// behind it are given to `more`, all by way of `spare`, which has to hold [`MESSAGE_MAX`]
+    /// bytes. What there is to send is in `pipe` afterwards, whatever became of the datagram.
     pub(super) fn receive(
         &mut self,
         pipe: &mut Pipe,
@@ -183,12 +183,23 @@ impl Session {
             if let Err(why) = session.shake_hands() {
                 return Taken::Failed(why);
             }
-            let mut first = None;
+            // Where the first message finds no room, those behind it have to stay behind it.
+            let (mut first, mut has_more) = (None, false);
             while session.established {
-                let into = if first.is_none() { &mut *room } else { &mut *spare };
-                match session.stream.ssl_read(into) {
-                    Ok(length) if first.is_none() => first = Some(length),
-                    Ok(length) => more(spare.get(..length).unwrap_or(&[])),
+                match session.stream.ssl_read(spare) {
+                    Ok(length) => {
+                        let message = spare.get(..length).unwrap_or(&[]);
+                        match room.get_mut(..length) {
+                            Some(room) if first.is_none() && !has_more => {
+                                room.copy_from_slice(message);
+                                first = Some(length);
+                            }
+                            Some(_) | None => {
+                                has_more = true;
+                                more(message);
+                            }
+                        }
+                    }
                     Err(error) if error.code() == ErrorCode::WANT_READ => break,
                     Err(error) if error.code() == ErrorCode::ZERO_RETURN => return Taken::Closed,
                     Err(error) => return Taken::Failed(error.to_string()),

@@ -69,23 +69,27 @@ impl Connection {
         }
     }
 
-    async fn run(self) {
+    // What the connection is made of is taken apart before its future is made, which would
+    // otherwise have room for it twice, as long as it lives.
+    fn run(self) -> impl Future<Output = ()> {
         let Connection { stream, from, connected, unproved, shared } = self;
         let since = clock::now();
         let deadline = since + shared.terms.limits.connection_setup;
         // Boxed, so that the room which a handshake takes is given back when it is over.
-        let opened = Box::pin(open(stream, from, unproved, &shared));
-        let opened = timeout_at(deadline.into(), opened).await;
-        match opened.unwrap_or(Err(Ended::Refused(DropReason::SetupTimeout))) {
-            Err(ended) => shared.note_end(from, &ended),
-            Ok((Opened::Plain(stream), opening)) => {
-                converse(stream, TransportProtocol::Tcp, opening, since, shared).await;
+        let opened = open(stream, from, unproved, shared.clone());
+        let opened = Box::pin(timeout_at(deadline.into(), opened));
+        async move {
+            match opened.await.unwrap_or(Err(Ended::Refused(DropReason::SetupTimeout))) {
+                Err(ended) => shared.note_end(from, &ended),
+                Ok((Opened::Plain(stream), opening)) => {
+                    converse(stream, TransportProtocol::Tcp, opening, since, shared).await;
+                }
+                Ok((Opened::Tls(stream), opening)) => {
+                    converse(stream, TransportProtocol::Tls, opening, since, shared).await;
+                }
             }
-            Ok((Opened::Tls(stream), opening)) => {
-                converse(stream, TransportProtocol::Tls, opening, since, shared).await;
-            }
+            drop(connected);
         }
-        drop(connected);
     }
 }
 
@@ -94,8 +98,9 @@ async fn open(
     stream: TcpStream,
     from: SocketAddr,
     unproved: Unproved,
-    shared: &Shared,
+    shared: Rc<Shared>,
 ) -> Result<(Opened, Opening), Ended> {
+    let shared = &*shared;
     let (client, server) = (from, stream.local_addr()?);
     let mut stream = Paced::new(stream);
     let mut opening = Opening { client, server, unproved, early: BytesMut::new() };

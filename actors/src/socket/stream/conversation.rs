@@ -297,5 +297,5 @@ const BYTES_IN_ONE_TURN: usize = 64 << 10;
 /// How long a client that sends nothing more may wait for an answer: some questions get none.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long a client may take nothing of what waits for it.
+/// How long a client may take nothing of what waits for it; under TLS, less than what TLS holds.
 const STALL_MAX: Duration = Duration::from_secs(60);

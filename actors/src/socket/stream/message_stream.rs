@@ -64,7 +64,7 @@ impl<S: MessageStream> MessageStream for Box<S> {
 pub(super) const TLS_BUFFER: usize = 32 << 10;
 
 /// Records that wait within TLS for the kernel, and are given to it in one call: rustls takes so
-/// many slices, and a relay socket brings no more at a wake.
+/// many slices.
 const RECORDS_AT_ONCE: usize = BATCH;
 
 /// What a record takes beside its message, at most: header, explicit nonce and tag.

@@ -13,8 +13,8 @@ fn an_idle_allocation_with_one_channel_takes_a_few_hundred_bytes() {
     let mut allocation = roomy(1024, 1024);
     allocation.bind_channel(channel(0x4000), peer(1, 9), at(0)).expect("there is room");
 
-    assert!(size_of::<Allocation>() <= 512, "{}", size_of::<Allocation>());
-    assert!(heap(&allocation) <= 384, "{}", heap(&allocation));
+    assert!(size_of::<Allocation>() <= 320, "{}", size_of::<Allocation>());
+    assert!(heap(&allocation) <= 128, "{}", heap(&allocation));
 }
 
 #[test]
