@@ -38,8 +38,8 @@ TLS = "turns:{ip}:{port}?transport=tcp"
 TLS_BY_NAME = "turns:{name}:{port}?transport=tcp"
 ENDS = Path(__file__).parent / "ends"
 
-# A uclient run that comes to its end takes less than half of this.
-UCLIENT_SECONDS = 30
+# A uclient run that comes to its end takes a sixth of this on a quiet machine.
+UCLIENT_SECONDS = 60
 # Passive clients never come to their end; this is twice what their messages take.
 PASSIVE_SECONDS = 16
 # Of so many runs one draws a version that the server speaks, in all but one of a thousand cases.
@@ -70,7 +70,7 @@ class Case:
     step: Step
     # What its turn.yaml has beyond `server.default_config`, by top-level key.
     config: dict[str, Any] = field(default_factory=dict)
-    limit_s: int = 60
+    limit_s: int = 100
     # Where its users are kept, if not in turn.yaml, and for how long sterna remembers them.
     database: Callable[[Host, Path], Database] | None = None
     remembers: str = "60s"
