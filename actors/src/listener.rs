@@ -277,7 +277,7 @@ impl Handler<StartAllocation> for ListenerActor {
         self.allocations_started += 1;
         let child = Child::Allocation(self.allocations_started);
         let address = supervision::watch(Context::new(), actor, tell_end(ctx, session, child));
-        let handle: AllocationHandle = Arc::new(address.clone());
+        let handle = handle_of(&address);
         // Its session has gathered it by the terms of a moment ago.
         if !is_up_to_date {
             address.do_send(terms);
@@ -581,10 +581,7 @@ impl ListenerActor {
     fn restart_session(&mut self, id: SessionId, ctx: &mut Context<Self>) {
         let Some(key) = self.clients.of(id) else { return };
         let Some(client) = self.clients.get(key) else { return };
-        let handle = |allocation: &Addr<AllocationActor>| -> AllocationHandle {
-            Arc::new(allocation.clone())
-        };
-        let allocation = client.allocation.as_ref().map(|(_, allocation)| handle(allocation));
+        let allocation = client.allocation.as_ref().map(|(_, allocation)| handle_of(allocation));
         let session = self.spawn_session(id, client.transport.clone(), allocation, ctx);
         if self.closing.is_some() || client.left || client.ended.is_some() {
             session.do_send(EndSession);
@@ -632,6 +629,10 @@ impl Group {
         self.data.reserve(std::mem::take(&mut self.bytes));
         self.data.push(bytes, fields);
     }
+}
+
+fn handle_of(allocation: &Addr<AllocationActor>) -> AllocationHandle {
+    Arc::new(allocation.clone())
 }
 
 /// What the watcher of a child does at its end. The listener's mailbox survives a panic of the

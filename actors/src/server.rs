@@ -142,15 +142,10 @@ impl Server {
         let addresses: Vec<Listen> =
             bound.iter().flat_map(|bound| bound.listen.iter().cloned()).collect();
         let (spent, spent_receiver) = mpsc::channel(SPENT_MAX);
+        // Each new allocation asks for a port and a place: whoever allocates on the first worker
+        // does so without waking another thread, which would cost more than the answers.
         let home = Worker::start(&config)?;
-        let ports = {
-            let relay = &config.relay;
-            let (addresses, ports) = (relay.addresses.clone(), relay.ports.clone());
-            let (hold, spent, log) = (config.reservation, spent.clone(), log.clone());
-            let start =
-                move || PortAllocator::start(addresses, ports, hold, log, tell_spent(&spent));
-            start_on(&home.arbiter, start).await?
-        };
+        let ports = start_ports(&home, &config, &spent, &log).await?;
         let connections = ConnectionBroker::start(log.clone(), tell_spent(&spent));
         let stores = StoreActor::start(log.clone(), tell_spent(&spent));
         let config = Arc::new(config);
@@ -164,8 +159,7 @@ impl Server {
         );
         let quotas = {
             let (terms, spent, log) = (merged.quotas(), spent.clone(), log.clone());
-            start_on(&home.arbiter, move || QuotaKeeper::start(terms, log, tell_spent(&spent)))
-                .await?
+            home.run(move || QuotaKeeper::start(terms, log, tell_spent(&spent))).await?
         };
         let sources = Arc::new(merged.sources());
         // Before there is anybody to ask for a user: one that is in a store would be none.
@@ -198,7 +192,10 @@ impl Server {
             spent: spent_receiver,
             log,
         };
-        server.start_arbiters(shared, bound).await?;
+        if let Err(error) = server.start_arbiters(shared, bound).await {
+            server.end_arbiters().await;
+            return Err(error);
+        }
         for listen in &server.addresses {
             info!(server.log, "listening"; "url" => %listen);
         }
@@ -222,31 +219,14 @@ impl Server {
         let (mut number, mut all) = (0, Vec::<Started>::new());
         for (worker, seats) in by_worker.into_iter().enumerate() {
             if worker == self.workers.len() {
-                match Worker::start(&shared.config) {
-                    Ok(worker) => self.workers.push(worker),
-                    Err(error) => {
-                        self.end_arbiters().await;
-                        return Err(error);
-                    }
-                }
+                self.workers.push(Worker::start(&shared.config)?);
             }
             let Some(worker) = self.workers.get(worker) else { break };
             let (first, count) = (number, seats.len() as u16);
-            let (done, started) = oneshot::channel();
             let (of_arbiter, pace) = (shared.clone(), worker.pace.clone());
-            worker.arbiter.spawn(async move {
-                // The server has given up waiting only if it is gone itself.
-                let _ = done.send(start_listeners(&of_arbiter, pace, first, seats));
-            });
+            let start = move || start_listeners(&of_arbiter, pace, first, seats);
+            all.push(worker.run(start).await?.map_err(StartError::Arbiter)?);
             number += count;
-            let gone = |_| io::Error::other("the arbiter ended");
-            match started.await.map_err(gone).and_then(|started| started) {
-                Ok(started) => all.push(started),
-                Err(cause) => {
-                    self.end_arbiters().await;
-                    return Err(StartError::Arbiter(cause));
-                }
-            }
         }
         let listeners = all.iter().flat_map(|started| &started.listeners);
         self.listeners.extend(listeners.map(|(_, listener)| listener.clone()));
@@ -383,21 +363,31 @@ impl Worker {
         let arbiter = Arbiter::try_with_tokio_rt(move || pacing::runtime(kept));
         Ok(Worker { arbiter: arbiter.map_err(StartError::Arbiter)?, pace })
     }
+
+    /// Starts actors on the arbiter, and waits for what they are known by.
+    async fn run<T: Send + 'static>(
+        &self,
+        start: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StartError> {
+        let (done, started) = oneshot::channel();
+        self.arbiter.spawn(async move {
+            // Whoever waits is gone only if the server is.
+            let _ = done.send(start());
+        });
+        let gone = |_| StartError::Arbiter(io::Error::other("the arbiter ended"));
+        started.await.map_err(gone)
+    }
 }
 
-/// Starts an actor whom each new allocation asks on the arbiter of the first worker: whoever
-/// allocates there asks it without waking another thread, which would cost more than the answer.
-async fn start_on<A: Actor>(
-    arbiter: &Arbiter,
-    start: impl FnOnce() -> Addr<A> + Send + 'static,
-) -> Result<Addr<A>, StartError> {
-    let (done, started) = oneshot::channel();
-    arbiter.spawn(async move {
-        // Whoever waits is gone only if the server is.
-        let _ = done.send(start());
-    });
-    let gone = |_| StartError::Arbiter(io::Error::other("the arbiter ended"));
-    started.await.map_err(gone)
+async fn start_ports(
+    home: &Worker,
+    config: &ServerConfig,
+    spent: &mpsc::Sender<Spent>,
+    log: &Logger,
+) -> Result<Addr<PortAllocator>, StartError> {
+    let (addresses, ports) = (config.relay.addresses.clone(), config.relay.ports.clone());
+    let (hold, spent, log) = (config.reservation, spent.clone(), log.clone());
+    home.run(move || PortAllocator::start(addresses, ports, hold, log, tell_spent(&spent))).await
 }
 
 /// The actors of one arbiter, on that arbiter: an Authenticator, and a listener for each socket.

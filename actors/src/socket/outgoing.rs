@@ -12,32 +12,27 @@ use smallvec::SmallVec;
 
 use super::control::Control;
 use super::{BATCH, names};
-use crate::transport::{HeaderFields, Sent};
+use crate::transport::{Frame, Sent};
 
-/// One datagram to send. Its payload may lie in two places, with zeros behind.
+/// One datagram to send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Datagram<'a> {
     /// The destination.
     pub(super) to: SocketAddr,
-    /// The head of the payload.
-    pub(super) header: &'a [u8],
-    /// What follows it.
-    pub(super) bytes: &'a [u8],
-    /// Zero bytes behind, three at most.
-    pub(super) padding: usize,
-    /// The header fields it is sent with, where they are chosen for each.
-    pub(super) fields: HeaderFields,
+    /// The payload, and the header fields it is sent with where they are chosen for each.
+    pub(super) frame: Frame<'a>,
 }
 
 impl Datagram<'_> {
     fn len(&self) -> usize {
-        self.header.len() + self.bytes.len() + self.padding
+        self.frame.len()
     }
 
     /// What it is made of, without what is empty.
     fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let padding = ZEROS.get(..self.padding).unwrap_or(ZEROS);
-        [self.header, self.bytes, padding].into_iter().filter(|slice| !slice.is_empty())
+        let Frame { header, bytes, padding, .. } = self.frame;
+        let padding = ZEROS.get(..padding).unwrap_or(ZEROS);
+        [header, bytes, padding].into_iter().filter(|slice| !slice.is_empty())
     }
 }
 
@@ -82,7 +77,7 @@ impl SegmentMax {
         let fitting = (RUN_BYTES_MAX / length).clamp(1, RUN_MAX);
         let mut run = 1;
         for next in datagrams.iter().take(fitting).skip(1) {
-            let alike = next.to == first.to && next.fields == first.fields;
+            let alike = next.to == first.to && next.frame.fields == first.frame.fields;
             if !alike || next.len() > length || next.len() == 0 {
                 break;
             }
@@ -200,7 +195,9 @@ fn send(
         let control = &mut controls[index];
         let mut control_len = match choice {
             HeaderChoice::Socket => 0,
-            HeaderChoice::EachDatagram { from } => control.write(first.to.ip(), first.fields, from),
+            HeaderChoice::EachDatagram { from } => {
+                control.write(first.to.ip(), first.frame.fields, from)
+            }
         };
         if run.len() > 1 {
             // A run's datagrams are at most as long as a send, which 16 bits can say.
@@ -241,10 +238,11 @@ const RUN_BYTES_MAX: usize = 65_535 - 20 - 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::HeaderFields;
 
     fn datagram<'a>(to: &str, header: &'a [u8], bytes: &'a [u8]) -> Datagram<'a> {
         let to = to.parse().expect("an address");
-        Datagram { to, header, bytes, padding: 0, fields: HeaderFields::default() }
+        Datagram { to, frame: Frame { header, ..Frame::media(bytes, HeaderFields::default()) } }
     }
 
     #[test]
@@ -252,6 +250,7 @@ mod tests {
         let (a, b) = ("192.0.2.1:1", "192.0.2.1:2");
         let long = [0; 30_000];
         let marked = HeaderFields { hop_limit: Some(9), traffic_class: 0 };
+        let marked = Datagram { to: datagram(a, b"", b"").to, frame: Frame::media(b"1", marked) };
         let rows: [(&[Datagram<'_>], usize); 9] = [
             (&[], 0),
             (&[datagram(a, b"head", b"data")], 1),
@@ -261,7 +260,7 @@ mod tests {
             (&[datagram(a, b"", b"12"), datagram(b, b"", b"12")], 1),
             (&[datagram(a, b"", b""), datagram(a, b"", b"")], 1),
             (&[datagram(a, b"", &long), datagram(a, b"", &long), datagram(a, b"", &long)], 2),
-            (&[datagram(a, b"", b"1"), Datagram { fields: marked, ..datagram(a, b"", b"1") }], 1),
+            (&[datagram(a, b"", b"1"), marked], 1),
         ];
         for (datagrams, expected) in rows {
             assert_eq!(expected, SegmentMax::new().run_length(datagrams), "{datagrams:?}");

@@ -93,13 +93,7 @@ impl ListenSocket for UdpListenSocket {
 
     fn answer(&mut self, five_tuple: FiveTuple, bytes: &[u8]) -> Sent {
         let choice = HeaderChoice::EachDatagram { from: self.source(&five_tuple) };
-        let datagram = Datagram {
-            to: five_tuple.client,
-            header: &[],
-            bytes,
-            padding: 0,
-            fields: HeaderFields::default(),
-        };
+        let datagram = Datagram { to: five_tuple.client, frame: Frame::control(bytes) };
         send_all(self.socket.get_ref(), &[datagram], choice, &SegmentMax::new())
     }
 }
@@ -123,16 +117,7 @@ impl ClientTransport for UdpClientTransport {
     fn send(&self, frames: &[Frame<'_>]) -> Sent {
         let choice = HeaderChoice::EachDatagram { from: self.source };
         let to = self.five_tuple.client;
-        let datagrams: Datagrams<'_> = frames
-            .iter()
-            .map(|frame| Datagram {
-                to,
-                header: frame.header,
-                bytes: frame.bytes,
-                padding: frame.padding,
-                fields: frame.fields,
-            })
-            .collect();
+        let datagrams: Datagrams<'_> = frames.iter().map(|&frame| Datagram { to, frame }).collect();
         send_all(&self.socket, &datagrams, choice, &self.segment_max)
     }
 }
@@ -245,13 +230,7 @@ impl RelaySocket for UdpRelaySocket {
             }
             let datagrams: Datagrams<'_> = run
                 .iter()
-                .map(|to| Datagram {
-                    to: to.peer.0,
-                    header: &[],
-                    bytes: to.data,
-                    padding: 0,
-                    fields: to.fields,
-                })
+                .map(|to| Datagram { to: to.peer.0, frame: Frame::media(to.data, to.fields) })
                 .collect();
             let socket = self.socket.get_ref();
             sent.add(send_all(socket, &datagrams, HeaderChoice::Socket, &self.segment_max));

@@ -98,6 +98,20 @@ impl Row {
 }
 
 impl LoadRow {
+    /// Packets of this size one by one to peers, as many as the relay can.
+    fn plain(payload: usize) -> LoadRow {
+        LoadRow {
+            direction: Direction::ClientToPeer,
+            payload,
+            burst: 1,
+            gso: false,
+            rate: Rate::Saturation,
+            flood: None,
+            timed: false,
+            workers: None,
+        }
+    }
+
     fn suits(&self, program: Program, is_reference: bool) -> bool {
         match program {
             Program::Sterna => true,
@@ -179,16 +193,7 @@ fn datagram_rows(plan: &ComparePlan) -> Vec<Row> {
     let mut row = |key: String, name: String, load: LoadRow| {
         rows.push(Row { key, name, transport: Transport::Udp, what: What::Load(load) });
     };
-    let plain = LoadRow {
-        direction: Direction::ClientToPeer,
-        payload: plan.payload,
-        burst: 1,
-        gso: false,
-        rate: Rate::Saturation,
-        flood: None,
-        timed: false,
-        workers: None,
-    };
+    let plain = LoadRow::plain(plan.payload);
     let ways = [Direction::ClientToPeer, Direction::PeerToClient, Direction::ClientToClient];
     for direction in ways {
         let load = LoadRow { direction, ..plain };
@@ -318,16 +323,7 @@ mod tests {
 
     #[test]
     fn who_cannot_do_a_row_is_left_out_of_it() {
-        let load = LoadRow {
-            direction: Direction::ClientToPeer,
-            payload: 160,
-            burst: 1,
-            gso: false,
-            rate: Rate::Saturation,
-            flood: None,
-            timed: false,
-            workers: None,
-        };
+        let load = LoadRow::plain(160);
         assert!(load.suits(Program::Floor, false));
         assert!(!load.suits(Program::TurnServer, false));
         assert!(load.suits(Program::Coturn, false));

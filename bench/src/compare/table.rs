@@ -152,16 +152,12 @@ impl<'a> Results<'a> {
     }
 
     fn control(&self, text: &mut String) {
-        let rounds = |column: &Column, row: &str| -> Vec<&Round> {
-            let reports = self.reports(column, row).filter_map(|report| match report {
-                Measured::Control(report) => Some(report),
-                _ => None,
-            });
-            reports.flat_map(|report: &IdleReport| &report.rounds).collect()
-        };
         self.round_tables(
             text,
-            &rounds,
+            |measured| match measured {
+                Measured::Control(report) => Some(report),
+                _ => None,
+            },
             "Control path",
             &[
                 ("server CPU for each (µs)", |round| round.cpu_us_per_allocation),
@@ -171,16 +167,12 @@ impl<'a> Results<'a> {
     }
 
     fn memory(&self, text: &mut String) {
-        let rounds = |column: &Column, row: &str| -> Vec<&Round> {
-            let reports = self.reports(column, row).filter_map(|report| match report {
-                Measured::Memory(report) => Some(report),
-                _ => None,
-            });
-            reports.flat_map(|report: &IdleReport| &report.rounds).collect()
-        };
         self.round_tables(
             text,
-            &rounds,
+            |measured| match measured {
+                Measured::Memory(report) => Some(report),
+                _ => None,
+            },
             "Memory",
             &[
                 ("allocations", |round| round.allocations as f64),
@@ -197,10 +189,14 @@ impl<'a> Results<'a> {
     fn round_tables(
         &self,
         text: &mut String,
-        rounds: &dyn Fn(&Column, &str) -> Vec<&'a Round>,
+        idle: fn(&'a Measured) -> Option<&'a IdleReport>,
         title: &str,
         figures: &[Figure<Round>],
     ) {
+        let rounds = |column: &Column, row: &str| -> Vec<&'a Round> {
+            let reports = self.reports(column, row).filter_map(idle);
+            reports.flat_map(|report| &report.rounds).collect()
+        };
         for (key, name) in &self.rows {
             if self.columns.iter().all(|column| rounds(column, key).is_empty()) {
                 continue;

@@ -83,26 +83,13 @@ fn needs_restart(started: &Config, now: &Config) -> Vec<&'static str> {
 
 /// Those that hold from start to end: a reload changes quotas.
 fn limits_that_differ(started: &Limits, now: &Limits) -> [(&'static str, bool); 11] {
-    let Limits {
-        quotas: _,
-        failed_logins_per_minute,
-        sessions_per_listener,
-        permissions_per_allocation,
-        channels_per_allocation,
-        connections_per_allocation,
-        unauthenticated_answers_per_second,
-        connections_per_listener,
-        unproved_connections_per_listener,
-        unproved_connections_per_source,
-        connection_setup,
-        stream_buffer,
-    } = now;
-    macro_rules! differs {
-        ($($name:ident),* $(,)?) => {
+    macro_rules! differ {
+        ($($name:ident),* $(,)?) => {{
+            let Limits { quotas: _, $($name),* } = now;
             [$((concat!("limits.", stringify!($name)), started.$name != *$name)),*]
-        };
+        }};
     }
-    differs![
+    differ![
         failed_logins_per_minute,
         sessions_per_listener,
         permissions_per_allocation,
