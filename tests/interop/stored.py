@@ -24,8 +24,12 @@ UCLIENT_SECONDS = 25
 BACK_TRIES = 8
 CACHE_SECONDS = 1
 
-# A worker of its own remembers users of its own: with one the cases know who is remembered.
-SETTINGS: dict[str, Any] = {"workers": 1}
+SETTINGS: dict[str, Any] = {
+    # A worker of its own remembers users of its own: with one the cases know who is remembered.
+    "workers": 1,
+    # A refused uclient tries 33 times; held to the default it would wait for its next minute.
+    "limits": {"failed_logins_per_minute": 1000},
+}
 
 
 def auth(database: Database, lifetime: str) -> dict[str, Any]:
