@@ -409,6 +409,8 @@ impl ActorFuture<AllocationActor> for SocketLoop {
         ctx: &mut Context<AllocationActor>,
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
+        // The mailbox has been emptied, or waits for the others.
+        actor.near_in_turn = 0;
         for index in 0..actor.sockets.len() {
             for round in 0.. {
                 let Some(socket) = actor.sockets.get_mut(index) else { break };
@@ -508,11 +510,11 @@ impl AllocationActor {
         }
     }
 
-    /// Sends what peers have sent on to the client.
+    /// Sends what peers have sent on to the client, and says how many datagrams of it may pass.
     fn relay_to_client<'a>(
         &mut self,
         datagrams: impl Iterator<Item = (PeerAddr, HeaderFields, &'a [u8])>,
-    ) {
+    ) -> usize {
         let now = clock::now();
         let mut over = 0;
         let mut framed: SmallVec<[(FrameHeader, &[u8], HeaderFields); BATCH]> = SmallVec::new();
@@ -536,6 +538,7 @@ impl AllocationActor {
         self.send_to_client(&frames);
         self.count_over_bandwidth(over);
         self.quota.ask_ahead(now);
+        frames.len()
     }
 
     /// Tells the client of an ICMP answer to a datagram of its own.

@@ -31,7 +31,7 @@ use crate::supervision::{self, Spent};
 
 use directory::Directory;
 
-pub use directory::{AnnounceRelay, Door, FindRelay, NearRelay, RelayDirectory, WAITING_MAX};
+pub use directory::{AnnounceRelay, Door, FindRelay, NearRelay, Place, RelayDirectory};
 
 /// Lease a relay port. The lease ends when it is dropped.
 #[derive(Clone, Debug, Message)]

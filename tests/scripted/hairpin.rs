@@ -19,8 +19,8 @@ use sterna_proto::quotas::{QuotaLimits, QuotaTerms, UserLimits, burst_of};
 use sterna_proto::stun::{AdditionalAddressFamily, Lifetime, Method, RequestedAddressFamily};
 
 use crate::kit::{
-    Client, Heard, Peer, PlayedStore, Setup, Trap, User, World, after, channel_data, script, secs,
-    send_indication, settle,
+    Client, Heard, Peer, PlayedStore, Setup, Trap, User, World, after, channel_data, each_turn,
+    script, secs, send_indication, settle,
 };
 
 /// The channel of either to the other.
@@ -331,26 +331,66 @@ fn client_that_sends_to_itself_hears_itself() {
 }
 
 #[test]
-fn more_than_may_wait_takes_the_kernels_way() {
+fn more_than_may_wait_takes_the_kernels_way_and_stays_on_it_for_a_while() {
     script(async |world| {
         let pair = Pair::call(world).await;
         let [before, bob_before] = pair.counters(world).await;
         // Each fills a message of its own, and all of them come in one batch of the listener.
-        for _ in 0..64 {
-            pair.alice.queues(&channel_data(CHANNEL, &[7; 60_000]));
+        let numbered = |number| [number; 60_000];
+        for number in 0..64 {
+            pair.alice.queues(&channel_data(CHANNEL, &numbered(number)));
         }
         settle().await;
 
-        let [after, bob] = pair.counters(world).await;
-        let sent = after.usage.peer.sent_packets - before.usage.peer.sent_packets;
+        let [after_burst, bob] = pair.counters(world).await;
+        let sent = after_burst.usage.peer.sent_packets - before.usage.peer.sent_packets;
         assert_eq!(64, sent);
-        assert!(after.drops.is_empty() && bob.drops.is_empty(), "{} {}", after.drops, bob.drops);
+        let drops = (after_burst.drops, bob.drops);
+        assert!(drops.0.is_empty() && drops.1.is_empty(), "{} {}", drops.0, drops.1);
         assert!(bob.reads > bob_before.reads, "some came by its socket");
-        for _ in 0..64 {
-            pair.bob.hears(CHANNEL, &[7; 60_000]);
+        for number in 0..64 {
+            pair.bob.hears(CHANNEL, &numbered(number));
         }
-        // What waited is through, and has left room.
+
+        // What follows overtakes nothing that is under way there.
+        let [_, by_socket] = pair.reads(world);
         pair.goes_on().await;
+        assert_eq!(by_socket + 1, pair.reads(world)[1]);
+        after(secs(3)).await;
+        pair.goes_on().await;
+        let reads = pair.reads(world);
+        pair.goes_on().await;
+        assert_eq!(reads, pair.reads(world));
+    });
+}
+
+#[test]
+fn those_who_send_much_leave_others_their_turn() {
+    Setup { listeners: 2, ..Setup::default() }.script(async |world| {
+        let mut pair = Pair::call(world).await;
+        let mut carol = world.client_of(1, "alice").await;
+        let relayed = carol.allocate().await.granted().relayed();
+        carol.bind(CHANNEL, &pair.at_bob).await.granted();
+        pair.bob.bind(CHANNEL + 1, &Peer(relayed, world.network.clone())).await.granted();
+        carol.says(CHANNEL, b"carol").await;
+        pair.bob.hears(CHANNEL + 1, b"carol");
+
+        const EACH: usize = 256;
+        for _ in 0..EACH {
+            pair.alice.queues(&channel_data(CHANNEL, b"a"));
+            carol.queues(&channel_data(CHANNEL, b"c"));
+        }
+        let heard = each_turn({
+            let (network, bob) = (world.network.clone(), pair.bob.address);
+            move || network.unheard_by(bob)
+        });
+        settle().await;
+
+        let heard = heard.borrow();
+        assert_eq!(Some(&(2 * EACH)), heard.last(), "all of it arrived");
+        let most = heard.windows(2).map(|turn| turn[1] - turn[0]).max();
+        assert!(most.is_some_and(|most| most <= EACH), "{most:?} in one turn");
+        while pair.bob.next().is_some() {}
     });
 }
 

@@ -82,8 +82,8 @@ const EXCEPTIONS: [Exception; 12] = [
     Exception { path: "actors/src/peer_connection/pace.rs", names: &["watch"], _why: PACED },
     Exception {
         path: "actors/src/port_allocator/directory.rs",
-        names: &["strong_count"],
-        _why: "how much waits for an allocation, told by who holds its door; nobody waits for it",
+        names: &["strong_count", "AtomicUsize", "atomic"],
+        _why: "whether a lease has ended and how much waits behind it; nobody waits for either",
     },
     Exception {
         path: "actors/src/socket/proxied.rs",

@@ -7,7 +7,6 @@
 
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use sterna_proto::address::{Family, PeerAddr, RelayedAddr};
 
 use super::{AllocationActor, ClientData};
 use crate::clock;
-use crate::port_allocator::{Door, FindRelay, NearRelay};
+use crate::port_allocator::{FindRelay, NearRelay, Place};
 use crate::socket::BATCH;
 use crate::transport::{HeaderFields, ToPeer};
 
@@ -32,7 +31,7 @@ pub struct PeerData {
     bytes: Vec<u8>,
     datagrams: Vec<NearDatagram>,
     /// Held while it waits.
-    door: Option<Arc<Door>>,
+    place: Option<Place>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,13 +43,19 @@ struct NearDatagram {
 }
 
 impl PeerData {
-    fn new(from: RelayedAddr) -> PeerData {
-        PeerData { from, bytes: Vec::new(), datagrams: Vec::new(), door: None }
+    /// An empty one from the relay at this address.
+    pub(crate) fn new(from: RelayedAddr) -> PeerData {
+        PeerData { from, bytes: Vec::new(), datagrams: Vec::new(), place: None }
     }
 
-    /// Counts as waiting behind this door from here on.
-    pub(crate) fn wait_behind(&mut self, door: Arc<Door>) {
-        self.door = Some(door);
+    /// How many datagrams it has.
+    pub(crate) fn datagrams(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// Waits at this place from here on.
+    pub(crate) fn wait_at(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     fn push(&mut self, payload: &[u8], datagram: &NearDatagram) {
@@ -146,8 +151,9 @@ struct Route {
 enum RouteState {
     /// The PortAllocator has been asked.
     Asked,
-    /// It knows nobody there: another program's socket, or a port that nobody has.
-    Unknown,
+    /// The kernel's way, for a while: it knows nobody there (another program's socket, or a port
+    /// that nobody has), or too much waits there.
+    Kernel,
     /// Another allocation, or this one itself.
     Known(NearRelay),
 }
@@ -158,7 +164,7 @@ impl Route {
         match &self.state {
             // Answered by and by, or told that there will be no answer.
             RouteState::Asked => false,
-            RouteState::Unknown => age >= UNKNOWN_FOR,
+            RouteState::Kernel => age >= KERNEL_FOR,
             RouteState::Known(relay) => age >= UNUSED_FOR || !relay.is_open(),
         }
     }
@@ -174,7 +180,7 @@ impl Routes {
                     route.at = now;
                     return true;
                 }
-                RouteState::Asked | RouteState::Unknown => return false,
+                RouteState::Asked | RouteState::Kernel => return false,
             },
             Some(route) => *route = Route { peer, state: RouteState::Asked, at: now },
             None => {
@@ -195,8 +201,14 @@ impl Routes {
     /// Notes what the PortAllocator has said.
     fn learn(&mut self, peer: PeerAddr, found: Option<NearRelay>, now: Instant) {
         let Some(route) = self.0.iter_mut().find(|route| route.peer == peer) else { return };
-        route.state = found.map_or(RouteState::Unknown, RouteState::Known);
+        route.state = found.map_or(RouteState::Kernel, RouteState::Known);
         route.at = now;
+    }
+
+    /// Has the kernel's way taken for a while. All of it: what goes by turns this way and that
+    /// would overtake itself at each.
+    fn shun(&mut self, peer: PeerAddr, now: Instant) {
+        self.learn(peer, None, now);
     }
 
     /// Forgets what is over.
@@ -216,7 +228,8 @@ impl Routes {
         let route = self.0.iter().find(|route| route.peer == peer);
         match route.map(|route| &route.state) {
             Some(RouteState::Known(relay)) => relay.try_send(data),
-            Some(RouteState::Asked | RouteState::Unknown) | None => Err(SendError::Closed(data)),
+            Some(RouteState::Kernel) => Err(SendError::Full(data)),
+            Some(RouteState::Asked) | None => Err(SendError::Closed(data)),
         }
     }
 }
@@ -227,12 +240,13 @@ impl Handler<PeerData> for AllocationActor {
     // Whether the relay of that family is still there, and who may send to it, is looked at as for
     // what a socket has received. What is refused is counted here and nobody hears of it.
     fn handle(&mut self, data: PeerData, ctx: &mut Context<Self>) {
-        self.near_in_turn += data.datagrams.len();
         self.scratch.borrow().note_data(data.datagrams.len());
-        self.relay_to_client(data.received());
+        let relayed = self.relay_to_client(data.received());
         self.report_usage();
         // Other threads may send as fast as this one handles it, and a mailbox is emptied in one
-        // go: the others of this arbiter have their turn, as between two reads of a socket.
+        // go: the others of this arbiter have their turn, as between two reads of a socket. What
+        // was refused cost next to nothing, and its sender shall not delay others by it.
+        self.near_in_turn += relayed.max(REFUSED_MESSAGE);
         if self.near_in_turn >= NEAR_IN_A_TURN {
             self.near_in_turn = 0;
             ctx.wait(NextTurn::default());
@@ -335,8 +349,11 @@ impl AllocationActor {
         let (packets, bytes) = (message.datagrams.len() as u64, message.payload_bytes());
         match self.routes.try_send(peer, message) {
             Ok(()) => self.usage.peer.sent(packets, bytes),
-            // A burst of many: the buffer of the peer's socket has room for it, or drops it.
-            Err(SendError::Full(message)) => self.send_run(&message.to(peer)),
+            // The buffer of the peer's socket has room for it, or drops it.
+            Err(SendError::Full(message)) => {
+                self.routes.shun(peer, clock::now());
+                self.send_run(&message.to(peer));
+            }
             // Nobody is there, or somebody else: what the kernel does with it is right.
             Err(SendError::Closed(message)) => {
                 self.routes.forget(peer);
@@ -350,9 +367,9 @@ impl AllocationActor {
 /// the kernel's way.
 const ROUTES_MAX: usize = 32;
 
-/// How long it is believed that nobody is behind an address. A stream of packets to another
-/// program's socket costs a question as often as that.
-const UNKNOWN_FOR: Duration = Duration::from_secs(2);
+/// How long it is believed that nobody is behind an address, or that too much waits there. A stream
+/// of packets to another program's socket costs a question as often as that.
+const KERNEL_FOR: Duration = Duration::from_secs(2);
 
 /// How long a route is believed without being used; it is taken out with the next request.
 const UNUSED_FOR: Duration = Duration::from_secs(60);
@@ -363,6 +380,9 @@ const MESSAGE_BYTES_MAX: usize = 64 << 10;
 
 /// Datagrams of one message, for the same reason: small ones weigh less than what is noted of them.
 const MESSAGE_DATAGRAMS_MAX: usize = 4 * BATCH;
+
+/// What a message of which nothing was relayed counts for in a turn, in datagrams.
+const REFUSED_MESSAGE: usize = 4;
 
 /// Datagrams that are handled before the others of the arbiter have their turn.
 const NEAR_IN_A_TURN: usize = 4 * BATCH;

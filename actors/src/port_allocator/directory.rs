@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use actix::WeakRecipient;
@@ -69,22 +70,53 @@ impl NearRelay {
     /// Gives it back: `Full` where too much waits there already, `Closed` where the lease or the
     /// allocation has ended.
     pub fn try_send(&self, mut data: PeerData) -> Result<(), SendError<PeerData>> {
-        let Some(door) = self.door.upgrade() else { return Err(SendError::Closed(data)) };
-        // Besides those that wait, the lease holds the door and this call does. Two that look at
-        // the last place at once may both find it taken.
-        if Arc::strong_count(&door) >= WAITING_MAX + 2 {
-            return Err(SendError::Full(data));
+        let place = match self.door.upgrade() {
+            None => return Err(SendError::Closed(data)),
+            Some(door) => door.place(data.datagrams()),
+        };
+        match place {
+            None => Err(SendError::Full(data)),
+            Some(place) => {
+                data.wait_at(place);
+                self.data.try_send(data)
+            }
         }
-        data.wait_behind(door);
-        self.data.try_send(data)
     }
 }
 
-/// The door of a leased address to the other allocations of this server. The lease holds it, and
-/// so does what waits behind it, which is how that is counted. It is closed when nobody does: what
-/// comes between the end of the lease and the last that waits finds an allocation without relay.
+/// The door of a leased address to the other allocations of this server. It is the lease's alone:
+/// when that ends the door is closed, however much still waits for the allocation.
 #[derive(Debug, Default)]
-pub struct Door(());
+pub struct Door {
+    waiting: Arc<Waiting>,
+}
+
+impl Door {
+    /// A place for so many datagrams, if there is room.
+    fn place(&self, datagrams: usize) -> Option<Place> {
+        let weight = MESSAGE_WEIGHT + datagrams;
+        let before = self.waiting.0.fetch_add(weight, Ordering::Relaxed);
+        let place = Place { waiting: self.waiting.clone(), weight };
+        (before < WAITING_MAX).then_some(place)
+    }
+}
+
+/// The weight of what waits.
+#[derive(Debug, Default)]
+struct Waiting(AtomicUsize);
+
+/// What a message holds while it waits.
+#[derive(Debug)]
+pub struct Place {
+    waiting: Arc<Waiting>,
+    weight: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.waiting.0.fetch_sub(self.weight, Ordering::Relaxed);
+    }
+}
 
 /// The same, as the directory keeps it: it keeps nobody.
 #[derive(Debug)]
@@ -152,7 +184,57 @@ impl Handler<FindRelay> for PortAllocator {
     }
 }
 
-/// Messages of other allocations that wait behind one address; what comes when it is full takes the
-/// kernel's way. Both families of an allocation together are fewer than its mailbox holds, so that
-/// others cannot keep its own client out.
-pub const WAITING_MAX: usize = 30;
+/// The weight that may wait behind one address before the next finds it full: as many datagrams as
+/// the client's own may be delayed by, which take some two turns of the allocation.
+const WAITING_MAX: usize = 512;
+
+/// What a message weighs besides its datagrams. So at most thirty wait, and both families of an
+/// allocation together are fewer than its mailbox holds: others cannot keep its own client out.
+const MESSAGE_WEIGHT: usize = 17;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An allocation that has its turn only when the test waits.
+    struct Bob;
+
+    impl Actor for Bob {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<PeerData> for Bob {
+        type Result = ();
+
+        fn handle(&mut self, _: PeerData, _: &mut Context<Self>) {}
+    }
+
+    fn message() -> PeerData {
+        PeerData::new(RelayedAddr(([192, 0, 2, 1], 50_000).into()))
+    }
+
+    #[test]
+    fn way_ends_with_the_lease_whatever_still_waits() {
+        actix::System::new().block_on(async {
+            let lease = Arc::new(Door::default());
+            let relay = NearRelay { data: Bob.start().recipient(), door: Arc::downgrade(&lease) };
+            assert!(relay.is_open() && relay.try_send(message()).is_ok());
+            drop(lease);
+            assert!(!relay.is_open());
+            assert!(matches!(relay.try_send(message()), Err(SendError::Closed(_))));
+        });
+    }
+
+    #[test]
+    fn what_may_wait_is_bounded_by_its_datagrams_and_by_its_messages() {
+        for (datagrams, expected) in [(1, 29), (16, 16), (64, 7), (256, 2), (10_000, 1)] {
+            let door = Door::default();
+            let mut waiting: Vec<Place> = std::iter::from_fn(|| door.place(datagrams)).collect();
+            assert_eq!(expected, waiting.len(), "messages of {datagrams}");
+            assert!(door.place(1).is_none());
+            // Who has been refused has left nothing behind.
+            waiting.clear();
+            assert_eq!(0, door.waiting.0.load(Ordering::Relaxed));
+        }
+    }
+}

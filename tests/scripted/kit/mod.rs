@@ -21,7 +21,7 @@ pub(crate) use neighbours::{Asked, Ear, directory, neighbour};
 pub(crate) use network::{Network, Trap};
 pub(crate) use store::PlayedStore;
 pub(crate) use tcp::End;
-pub(crate) use time::{Deadline, after, after_turns, secs, settle, virtual_time};
+pub(crate) use time::{Deadline, after, after_turns, each_turn, secs, settle, virtual_time};
 pub(crate) use world::{Setup, World, credentials, script, server_address};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -121,6 +121,11 @@ impl Network {
         self.inner().hosts.get_mut(&host)?.pop_front()
     }
 
+    /// How many datagrams the host has not heard.
+    pub(crate) fn unheard_by(&self, host: SocketAddr) -> usize {
+        self.inner().hosts.get(&host).map_or(0, VecDeque::len)
+    }
+
     /// Nobody has been sent anything that the script has not listened to.
     pub(crate) fn is_silent(&self) {
         let mut inner = self.inner();

@@ -1,6 +1,8 @@
 //! Virtual time: it stands still while anybody has something to do, and jumps when nobody has.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,19 @@ pub(crate) fn after_turns(turns: usize, what: impl FnOnce() + 'static) {
         }
         what();
     });
+}
+
+/// What `look` sees at each of the next thousand turns of those who have something to do.
+pub(crate) fn each_turn<T: 'static>(look: impl Fn() -> T + 'static) -> Rc<RefCell<Vec<T>>> {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let noted = seen.clone();
+    actix_rt::spawn(async move {
+        for _ in 0..1_000 {
+            noted.borrow_mut().push(look());
+            turn().await;
+        }
+    });
+    seen
 }
 
 /// Goes to the end of the queue of those that have something to do. (tokio's `yield_now` waits
