@@ -175,14 +175,12 @@ fn send(
     let mut controls = [const { Control::new() }; BATCH];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
     let mut runs: SmallVec<[usize; BATCH]> = SmallVec::new();
-    let mut vectors: SmallVec<[libc::iovec; BATCH]> = datagrams
-        .iter()
-        .flat_map(Datagram::slices)
-        .map(|slice| libc::iovec {
-            iov_base: slice.as_ptr().cast_mut().cast(),
-            iov_len: slice.len(),
-        })
-        .collect();
+    // A datagram has a header, bytes and padding at most.
+    let mut vectors: SmallVec<[libc::iovec; BATCH]> = SmallVec::with_capacity(3 * datagrams.len());
+    vectors.extend(datagrams.iter().flat_map(Datagram::slices).map(|slice| libc::iovec {
+        iov_base: slice.as_ptr().cast_mut().cast(),
+        iov_len: slice.len(),
+    }));
     let mut vectors_left = vectors.as_mut_slice();
     let mut rest = datagrams;
     while let Some(first) = rest.first() {
@@ -237,6 +235,8 @@ const RUN_BYTES_MAX: usize = 65_535 - 20 - 8;
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
     use crate::transport::HeaderFields;
 
@@ -282,5 +282,64 @@ mod tests {
         assert_eq!((1, 3), (segment_max.run_length(&long), segment_max.run_length(&short)));
         segment_max.lower(1400, &io::Error::from_raw_os_error(libc::EIO));
         assert_eq!(1, segment_max.run_length(&short));
+    }
+
+    /// A socket that sends without checksums, for which the kernel cuts nothing apart, and another.
+    fn socket_without_runs() -> (UdpSocket, UdpSocket) {
+        let [socket, receiver] = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port"));
+        let (on, size) = (1, libc::socklen_t::try_from(size_of::<libc::c_int>()));
+        // SAFETY: the option is an integer, which is there during the call and as long as said.
+        let set = unsafe {
+            let (fd, on) = (socket.as_raw_fd(), std::ptr::from_ref::<libc::c_int>(&on));
+            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, on.cast(), size.expect("4"))
+        };
+        assert_eq!(0, set, "{}", io::Error::last_os_error());
+        receiver.set_nonblocking(true).expect("an option");
+        (socket, receiver)
+    }
+
+    fn received(receiver: &UdpSocket) -> Vec<Vec<u8>> {
+        let next = || {
+            let mut buffer = [0; 100];
+            let length = receiver.recv(&mut buffer).ok()?;
+            Some(buffer[..length].to_vec())
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn a_refused_run_is_sent_one_by_one_in_order_and_no_other_is_tried() {
+        let (socket, receiver) = socket_without_runs();
+        let to = receiver.local_addr().expect("bound").to_string();
+        let numbers: [[u8; 2]; 9] = std::array::from_fn(|number| [0, number as u8]);
+        let datagrams: Vec<_> =
+            numbers.iter().map(|number| datagram(&to, &number[..1], &number[1..])).collect();
+        let segment_max = SegmentMax::new();
+        for _ in 0..2 {
+            let sent = send_all(&socket, &datagrams, HeaderChoice::Socket, &segment_max);
+            let expected = Sent { packets: 9, sends: 9, bytes: 18, ..Sent::default() };
+            assert_eq!(expected, sent);
+            assert_eq!(numbers.map(Vec::from).to_vec(), received(&receiver));
+            assert_eq!(1, segment_max.0.get(), "what was refused is not tried again");
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_sent_a_refused_run_fails_whole_and_says_nothing_of_runs() {
+        let (socket, receiver) = socket_without_runs();
+        let to = receiver.local_addr().expect("bound").to_string();
+        // Nobody may send to port 0.
+        let datagrams = [
+            datagram("127.0.0.1:0", b"", b"12"),
+            datagram("127.0.0.1:0", b"", b"34"),
+            datagram("127.0.0.1:0", b"", b"56"),
+            datagram(&to, b"", b"78"),
+        ];
+        let segment_max = SegmentMax::new();
+        let sent = send_all(&socket, &datagrams, HeaderChoice::Socket, &segment_max);
+        let expected = Sent { packets: 1, sends: 1, bytes: 2, failed: 3, ..Sent::default() };
+        assert_eq!(expected, sent);
+        assert_eq!(vec![b"78".to_vec()], received(&receiver));
+        assert_eq!(usize::MAX, segment_max.0.get());
     }
 }
