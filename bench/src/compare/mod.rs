@@ -97,12 +97,9 @@ pub fn run(plan: &ComparePlan, mut progress: impl FnMut(&str)) -> Result<Vec<Lin
             let contender = &plan.contenders[(turn + round - 1) % plan.contenders.len()];
             (session.progress)(&format!("round {round} of {}: {}", plan.rounds, contender.name));
             session.one_round(contender, round, &rows)?;
-        }
-    }
-    for row in rows.iter().filter(|row| row.is_memory()) {
-        for contender in &plan.contenders {
-            (session.progress)(&format!("{}: {}", row.name, contender.name));
-            session.memory(contender, row)?;
+            for row in rows.iter().filter(|row| row.is_memory()) {
+                session.memory(contender, round, row)?;
+            }
         }
     }
     Ok(session.records.lines)
@@ -182,13 +179,13 @@ impl Session<'_> {
     }
 
     /// In a process of its own, so that no earlier load has made its memory larger.
-    fn memory(&mut self, contender: &Contender, row: &Row) -> Result<(), BenchError> {
+    fn memory(&mut self, contender: &Contender, round: usize, row: &Row) -> Result<(), BenchError> {
         if !row.suits(contender, self.plan.is_reference(contender)) {
             return Ok(());
         }
         let setting = Setting { workers: 1, relay: self.plan.relay_addresses.clone() };
         let Some(server) = self.start(contender, &setting) else { return Ok(()) };
-        self.one_row(contender, 1, row, &server)
+        self.one_row(contender, round, row, &server)
     }
 
     /// A relay that does not start is missing in the tables; the others go on.

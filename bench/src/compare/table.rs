@@ -84,13 +84,17 @@ impl<'a> Results<'a> {
         });
         text.push_str("\n### Latency at most of 50 % / 99 % / 99.9 % of the packets (µs)\n\n");
         self.table(text, &rows, false, &latency);
-        self.loss(text, &rows);
+        self.loss_and_order(text, &rows);
     }
 
-    fn loss(&self, text: &mut String, rows: &[(&str, &str)]) {
+    fn loss_and_order(&self, text: &mut String, rows: &[(&str, &str)]) {
         text.push_str("\n### Packets lost (per million)\n\n");
         self.table(text, rows, false, &|reports| {
             one(reports.iter().map(|report| report.loss * 1e6))
+        });
+        text.push_str("\n### Packets that came after a later one of their flow (per million)\n\n");
+        self.table(text, rows, false, &|reports| {
+            one(reports.iter().map(|report| report.late as f64 * 1e6 / report.sent.max(1) as f64))
         });
     }
 
@@ -108,7 +112,7 @@ impl<'a> Results<'a> {
         self.table(text, &rows, false, &|reports| {
             one(reports.iter().map(|report| report.delivered_per_second))
         });
-        self.loss(text, &rows);
+        self.loss_and_order(text, &rows);
         text.push_str("\n### The same rows: server CPU, in percent of a core\n\n");
         self.table(text, &rows, false, &|reports| {
             one(reports.iter().filter_map(|report| Some(report.server_cpu_share? * 100.0)))
@@ -148,7 +152,7 @@ impl<'a> Results<'a> {
                 .filter(|figures| !figures.is_empty())
                 .map(|figures| Cell { figures, mark: "" })
         });
-        self.loss(text, &rows);
+        self.loss_and_order(text, &rows);
     }
 
     fn control(&self, text: &mut String) {
@@ -246,7 +250,7 @@ impl<'a> Results<'a> {
         &self.rows
     }
 
-    /// How often rows were measured, those of memory excepted.
+    /// How often rows were measured.
     pub(crate) fn rounds(&self) -> usize {
         self.lines.iter().map(|line| line.round).max().unwrap_or(0)
     }
