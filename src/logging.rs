@@ -73,7 +73,9 @@ fn asynchronous<W: Write + Send + 'static>(
     (Queue { queue, waiting, dropped: AtomicU64::new(0) }, guard)
 }
 
-/// Writes on the log's thread. What waits together is written in one call.
+/// Writes on the log's thread. What waits together is written in one call, and before the last of
+/// it is, what comes meanwhile has some time: waking this thread for each line and writing it alone
+/// would cost those who log a good part of what an allocation costs.
 struct Writer<D, W: Write> {
     drain: D,
     out: Gathered<W>,
@@ -88,6 +90,11 @@ impl<D: Drain<Ok = (), Err = io::Error>, W: Write> Drain for Writer<D, W> {
         let gathered = self.drain.log(record, values);
         if self.waiting.fetch_sub(1, Ordering::AcqRel) > 1 {
             return gathered;
+        }
+        // Bad news is written at once.
+        if !record.level().is_at_least(Level::Warning) {
+            #[expect(clippy::disallowed_methods, reason = "the log's thread serves nobody")]
+            thread::sleep(GATHER_FOR);
         }
         gathered.and(self.out.inner().flush())
     }
@@ -251,6 +258,9 @@ fn escape(text: &str) -> String {
 
 /// Records that wait to be written. Further ones are dropped, counted, and the count is logged.
 const QUEUE: usize = 8192;
+
+/// How long lines wait for others. Their times are those of this thread and may be so much late.
+const GATHER_FOR: Duration = Duration::from_millis(2);
 
 /// Bytes of the log that wait to be written together.
 const GATHERED_MAX: usize = 64 << 10;
