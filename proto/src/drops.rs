@@ -91,6 +91,9 @@ drop_reasons! {
     NoDtlsSession = "no_dtls_session",
     /// A record of DTLS that its session may not see: broken, or not authenticated.
     BadDtlsRecord = "bad_dtls_record",
+    /// A DTLS hello that is not gone into: its source has had its handshakes of this second, this
+    /// wake-up has, or another handshake of its 5-tuple has just begun.
+    HandshakesLimited = "handshakes_limited",
     /// An ICMP packet that says nothing about a datagram of ours.
     UnusableIcmp = "unusable_icmp",
     /// The server is stopping.

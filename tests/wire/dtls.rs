@@ -17,31 +17,31 @@ use crate::kit::{
 static ISSUED: LazyLock<Issued> = LazyLock::new(|| Issued::ecdsa("turn.example", None));
 
 /// A server with DTLS on its IPv4 and IPv6 address.
-struct Secure {
-    server: Serving,
+pub(crate) struct Secure {
+    pub(crate) server: Serving,
     certificates: Certificates,
 }
 
-fn secure_with(alter: impl FnOnce(&mut ServerConfig), identity: Identity) -> Secure {
+pub(crate) fn secure_with(alter: impl FnOnce(&mut ServerConfig), identity: Identity) -> Secure {
     let mut config = config();
     let certificates = Certificates::of(&mut config, identity);
     alter(&mut config);
     Secure { server: serve(config), certificates }
 }
 
-fn secure() -> Secure {
+pub(crate) fn secure() -> Secure {
     secure_with(|_| {}, ISSUED.identity(&[]))
 }
 
 /// A datagram socket from which nothing has been sent, and the server's next word to it.
-fn raw(secure: &Secure) -> UdpSocket {
+pub(crate) fn raw(secure: &Secure) -> UdpSocket {
     let socket = UdpSocket::bind(at(own_host(), 0)).expect("a port is free");
     socket.connect(secure.server.v4()).expect("the server is within reach");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
     socket
 }
 
-fn heard(socket: &UdpSocket) -> Vec<u8> {
+pub(crate) fn heard(socket: &UdpSocket) -> Vec<u8> {
     let mut room = vec![0; 65_536];
     let length = socket.recv(&mut room).expect("something arrives");
     room.truncate(length);
@@ -49,15 +49,20 @@ fn heard(socket: &UdpSocket) -> Vec<u8> {
 }
 
 /// The hello that a client would begin with.
-fn hello() -> Vec<u8> {
+pub(crate) fn hello() -> Vec<u8> {
+    hello_offering("DEFAULT")
+}
+
+/// The same of a client that offers these ciphers alone.
+pub(crate) fn hello_offering(ciphers: &str) -> Vec<u8> {
     let listener = UdpSocket::bind(at(V4, 0)).expect("a port is free");
-    let client = Dtls::over(Datagrams::to(listener.local_addr().expect("it is bound")));
-    assert!(!client.step());
+    let path = Datagrams::to(listener.local_addr().expect("it is bound"));
+    assert!(!Dtls::with_ciphers(ciphers, path).step());
     heard(&listener)
 }
 
 /// The hello that answers this HelloVerifyRequest.
-fn with_cookie(hello: &[u8], request: &[u8]) -> Vec<u8> {
+pub(crate) fn with_cookie(hello: &[u8], request: &[u8]) -> Vec<u8> {
     assert_eq!((22, 3), (request[0], request[13]), "a HelloVerifyRequest");
     let cookie = &request[28..];
     let at = 13 + 12 + 34 + 1 + usize::from(hello[59]);
@@ -495,9 +500,8 @@ fn garbage_in_a_handshake_harms_no_other() {
     let relayed = client.allocate();
     let call = Call::with(client, relayed);
     let mut random = Random::seeded(2);
-    let socket = raw(&secure);
     for _ in 0..20 {
-        let hello = hello();
+        let (socket, hello) = (raw(&secure), hello());
         socket.send(&hello).expect("loopback takes it");
         let mut answer = heard(&socket);
         while answer[13] != 3 || answer[0] != 22 {

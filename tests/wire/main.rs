@@ -18,6 +18,8 @@ mod credentials;
 mod data;
 #[cfg(feature = "dtls")]
 mod dtls;
+#[cfg(feature = "dtls")]
+mod dtls_hostile;
 mod hairpin;
 mod headers;
 mod hostile;

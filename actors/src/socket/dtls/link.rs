@@ -26,6 +26,7 @@ pub(super) struct Link {
     unproved: RefCell<Option<Unproved>>,
     caps: Rc<Caps>,
     transports: Cell<usize>,
+    begun: Instant,
     /// When it ends, unless a transport lives.
     deadline: Cell<Instant>,
     patience: Duration,
@@ -40,6 +41,7 @@ impl Link {
         unproved: Unproved,
         patience: Duration,
     ) -> Link {
+        let begun = clock::now();
         Link {
             session: RefCell::new(Some(session)),
             random,
@@ -48,13 +50,19 @@ impl Link {
             caps: unproved.caps(),
             unproved: RefCell::new(Some(unproved)),
             transports: Cell::new(0),
-            deadline: Cell::new(clock::now() + patience),
+            begun,
+            deadline: Cell::new(begun + patience),
             patience,
         }
     }
 
     pub(super) fn is_established(&self) -> bool {
         self.session.borrow().as_ref().is_some_and(Session::is_established)
+    }
+
+    /// Whether it is a handshake in whose place no other may come yet.
+    pub(super) fn has_just_begun(&self, now: Instant) -> bool {
+        !self.is_established() && now < self.begun + HANDSHAKE_ALONE
     }
 
     /// Whether its time is over, which only runs while the client has proved nothing.
@@ -166,6 +174,10 @@ impl Drop for DtlsTransport {
         }
     }
 }
+
+/// How long a handshake has its 5-tuple to itself. A client that was restarted in its handshake
+/// sends its hello again after a second.
+const HANDSHAKE_ALONE: Duration = Duration::from_millis(900);
 
 /// The frames of one system call; the few of an ordinary wake need no heap.
 type Frames<'a> = SmallVec<[Frame<'a>; 8]>;

@@ -64,10 +64,14 @@ pub struct DtlsListenSocket {
     cookies: Cookies,
     /// The limit on answers to hellos.
     limiter: SourceLimiter,
+    /// The limit on handshakes, whatever comes of them.
+    handshake_limiter: SourceLimiter,
+    /// Handshakes that may still begin before others have their turn.
+    handshakes_left: usize,
     limits: Limits,
     links: ahash::HashMap<FiveTuple, Rc<Link>>,
-    /// Those whose handshake is not over, some that have ended since among them.
-    handshakes: Vec<FiveTuple>,
+    /// Those whose handshake is not over.
+    handshakes: ahash::HashSet<FiveTuple>,
     caps: Rc<Caps>,
     pipe: Rc<RefCell<Pipe>>,
     /// Room for a record behind the first of its datagram.
@@ -98,10 +102,12 @@ impl DtlsListenSocket {
             certificate: Certificate::new(terms, &log),
             cookies: Cookies::new(now),
             limiter: SourceLimiter::new(answers, rand::random(), now),
+            handshake_limiter: SourceLimiter::new(HANDSHAKES_PER_SECOND, rand::random(), now),
+            handshakes_left: 0,
             caps: Caps::new(&limits),
             limits,
             links: ahash::HashMap::default(),
-            handshakes: Vec::new(),
+            handshakes: ahash::HashSet::default(),
             pipe: Rc::default(),
             spare: vec![0; MESSAGE_MAX],
             waiting: VecDeque::new(),
@@ -177,11 +183,23 @@ impl DtlsListenSocket {
             let cookie = self.cookies.mint(hello, five_tuple.client, now);
             return self.answer_stateless(five_tuple, &hello_verify_request(&cookie), now);
         }
-        // The same hello again; what it asks for is sent again when that is due.
-        let is_known = self.links.get(&five_tuple).is_some_and(|l| l.random == hello.random());
-        if is_known {
-            return;
+        if let Some(link) = self.links.get(&five_tuple) {
+            // The same hello again; what it asks for is sent again when that is due.
+            if link.random == hello.random() {
+                return;
+            }
+            if link.has_just_begun(now) {
+                return self.drops.count(DropReason::HandshakesLimited);
+            }
         }
+        // A cookie is good for hours, and whoever sends what it was given for a thousand times has
+        // sent a thousand datagrams, while each handshake costs keys and a signature.
+        let may_begin =
+            self.handshakes_left > 0 && self.handshake_limiter.allow(five_tuple.client.ip(), now);
+        if !may_begin {
+            return self.drops.count(DropReason::HandshakesLimited);
+        }
+        self.handshakes_left -= 1;
         if let Err(reason) = self.admit(hello, datagram, five_tuple) {
             self.drops.count(reason);
         }
@@ -225,7 +243,7 @@ impl DtlsListenSocket {
             return Ok(());
         }
         self.links.insert(five_tuple, Rc::new(link));
-        self.handshakes.push(five_tuple);
+        self.handshakes.insert(five_tuple);
         self.arm(HANDSHAKE_TICK);
         Ok(())
     }
@@ -233,6 +251,7 @@ impl DtlsListenSocket {
     /// Ends a session, with a word to its client if the handshake is over.
     fn end(&mut self, five_tuple: &FiveTuple, why: &str) {
         let Some(link) = self.links.remove(five_tuple) else { return };
+        self.handshakes.remove(five_tuple);
         if link.is_established() {
             self.left.push_back(*five_tuple);
         }
@@ -261,7 +280,7 @@ impl DtlsListenSocket {
                 continue;
             }
             match link.work(Session::tick) {
-                Some(Ok(())) => self.handshakes.push(five_tuple),
+                Some(Ok(())) => _ = self.handshakes.insert(five_tuple),
                 Some(Err(why)) => self.end(&five_tuple, &why),
                 None => {}
             }
@@ -312,6 +331,7 @@ impl ListenSocket for DtlsListenSocket {
             return Poll::Ready(Ok(self.deliver_waiting(batch)));
         }
         self.poll_timer(cx);
+        self.handshakes_left = HANDSHAKES_AT_ONCE;
         match self.below.poll_receive(cx, batch) {
             Poll::Ready(Ok(_)) => {
                 batch.rewrite(|received, room, length| self.take(received, room, length));
@@ -409,6 +429,14 @@ impl Certificate {
 
 /// First bytes that are DTLS (RFC 7983 §7).
 const FIRST_BYTES: std::ops::RangeInclusive<u8> = 20..=63;
+
+/// Handshakes that one source may begin in a second: fewer than a tenth of what a core can make,
+/// and more than come from behind one address when nobody means harm.
+const HANDSHAKES_PER_SECOND: u32 = 32;
+
+/// Handshakes begun at one look at the socket, a few milliseconds. A client that is passed over
+/// sends its hello again.
+const HANDSHAKES_AT_ONCE: usize = 8;
 
 /// How often handshakes are looked at: OpenSSL sends a flight again after a second, and later twice
 /// as late each time.
