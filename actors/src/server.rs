@@ -411,9 +411,9 @@ fn start_listeners(
         let own_realm = shared.policy.default_of(realm.as_ref()).unwrap_or_default();
         let session_terms = Arc::new(shared.terms.session(&shared.policy, own_realm));
         let seed = ListenerSeed {
-            listen,
             number,
-            socket: listen_socket(shared, carrier, socket)?,
+            socket: listen_socket(shared, carrier, &listen, socket)?,
+            listen,
             scratch: scratch.clone(),
             limiter: SourceLimiter::new(
                 config.limits.unauthenticated_answers_per_second,
@@ -456,13 +456,16 @@ fn start_listeners(
 fn listen_socket(
     shared: &Shared,
     carrier: Carrier,
+    listen: &[Listen],
     socket: Socket,
 ) -> io::Result<Box<dyn ListenSocket>> {
     let (limits, tls) = (shared.config.limits.clone(), shared.config.tls.clone());
     let log = shared.log.clone();
+    let has = |protocol| listen.iter().any(|listen| listen.protocol == protocol);
     match carrier {
         Carrier::Streams { proxy } => {
-            let terms = StreamTerms { limits, proxy, tls, log };
+            let plain = has(TransportProtocol::Tcp);
+            let terms = StreamTerms { limits, proxy, plain, tls, log };
             Ok(Box::new(StreamListenSocket::watch(socket, terms)?))
         }
         Carrier::Datagrams { proxy } => {
@@ -471,7 +474,10 @@ fn listen_socket(
                 socket = Box::new(ProxiedListenSocket::new(socket, trusted));
             }
             #[cfg(feature = "dtls")]
-            if let Some(terms) = tls {
+            // Clients of DTLS are not asked for certificates.
+            if let Some(terms) = tls
+                && (has(TransportProtocol::Dtls) || !terms.borrow().asks_clients)
+            {
                 socket = Box::new(crate::socket::DtlsListenSocket::new(socket, terms, limits, log));
             }
             Ok(socket)

@@ -16,6 +16,10 @@ pub struct TlsTerms {
     pub stream: Arc<ServerConfig>,
     /// For DTLS: the first certificate.
     pub datagrams: Identity,
+    /// Whether clients of TLS over TCP have to show a certificate of their own. Nothing that asks
+    /// for none is spoken then where it is not listened on by its name: plain TCP at a `tls://`
+    /// listener, DTLS at one of `udp://`.
+    pub asks_clients: bool,
 }
 
 /// A certificate and its key, as PEM.

@@ -117,6 +117,8 @@ drop_reasons! {
     TlsFailed = "tls_failed",
     /// A TLS connection to a server without a certificate.
     TlsNotServed = "tls_not_served",
+    /// A connection in plain TCP to a listener where clients have to show a certificate.
+    PlainRefused = "plain_refused",
     /// A connection or datagram whose PROXY header is missing, malformed or impossible.
     ProxyHeader = "proxy_header",
     /// A connection or datagram from a source that is no trusted proxy.

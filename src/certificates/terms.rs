@@ -22,9 +22,10 @@ pub(super) fn of(
     let none = || Fault::new("tls.certificates", "is empty");
     let by_name = ByName::new(&pairs).ok_or_else(none)?;
     let datagrams = pairs.first().ok_or_else(none)?.identity.clone();
+    let asks_clients = authorities.is_some();
     let stream = stream_config(Arc::new(by_name), authorities)
         .map_err(|cause| Fault::new("tls", &cause.to_string()))?;
-    let terms = TlsTerms { stream: Arc::new(stream), datagrams };
+    let terms = TlsTerms { stream: Arc::new(stream), datagrams, asks_clients };
     Ok((terms, pairs.into_iter().map(|pair| pair.facts).collect()))
 }
 

@@ -7,6 +7,7 @@ use actix_rt::System;
 use anyhow::Context;
 use sterna_actors::clock::unix_now;
 use sterna_actors::config::Listen;
+use sterna_proto::address::TransportProtocol;
 
 use super::store::contents;
 use super::{certificate_sources, load, print, state_folder};
@@ -92,12 +93,16 @@ fn certificates(
 
 /// The listening sockets and what is understood at each.
 fn sockets(resolved: &Resolved) -> String {
-    let has_certificate = resolved.config.tls.has_certificate();
+    let tls = &resolved.config.tls;
+    let (has_certificate, asks_clients) = (tls.has_certificate(), tls.client_ca.is_some());
     let line = |socket: Listen| {
+        let plain =
+            |l: &Listen| l.address == socket.address && l.protocol == TransportProtocol::Tcp;
         let understood = match (socket.protocol.is_stream(), has_certificate) {
+            (true, true) if asks_clients && !resolved.listen.iter().any(plain) => "TCP: tls",
             (true, true) => "TCP: tcp, tls",
             (true, false) => "TCP: tcp",
-            (false, true) if DTLS => "UDP: udp, dtls",
+            (false, true) if DTLS && !asks_clients => "UDP: udp, dtls",
             (false, true | false) => "UDP: udp",
         };
         let behind = if socket.proxy.is_some() { ", behind the PROXY protocol" } else { "" };

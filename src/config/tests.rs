@@ -384,6 +384,10 @@ fn risky_values_are_warned_about() {
             "listen: tcp://0.0.0.0:1 trusts every source",
         ),
         ("tls: {certificates: ['/c=/k'], self_signed: true}", "tls.self_signed: has no effect"),
+        (
+            "{tls: {self_signed: true, client_ca: /a}, listen: ['tls://[::]:1', 'tcp://[::]:2']}",
+            "tls.client_ca: clients of tcp://[::]:2 need no certificate",
+        ),
         ("lifetimes: {channel: 60s}", "lifetimes.channel: RFC 8656 fixes it at 600s"),
     ];
     for (yaml, expected) in cases {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use slog::Level;
 use sterna_actors::config::Listen;
+use sterna_proto::address::TransportProtocol;
 use sterna_proto::peer_rules::{Denied, External, PeerLists, PeerRules, RelayAddresses};
 
 use super::access::{Peers, User, UserSecret};
@@ -135,6 +136,14 @@ fn ways_in(config: &Config, warnings: &mut Vec<String>) {
     }
     if config.tls.self_signed && !config.tls.certificates.is_empty() {
         warnings.push("tls.self_signed: has no effect beside tls.certificates".to_owned());
+    }
+    let asks_none = |l: &&Listen| l.protocol != TransportProtocol::Tls;
+    if let Some(listener) = config.listen.iter().find(asks_none)
+        && config.tls.client_ca.is_some()
+    {
+        warnings.push(format!(
+            "tls.client_ca: clients of {listener} need no certificate; take it out if all have one"
+        ));
     }
 }
 

@@ -71,6 +71,24 @@ fn check_says_for_whom_certificates_are_and_until_when() {
 }
 
 #[test]
+fn check_names_no_way_in_without_a_certificate_where_clients_must_have_one() {
+    let home = Home::new();
+    let files = Pair::new(&[NAME]).write(&home, "a");
+    let authority = home.path().join("a.crt").display().to_string();
+    let text = yaml(&files)
+        .replace("'tls:", "'udp://127.0.0.1:1', 'tcp://127.0.0.1:2', 'tls://127.0.0.1:2', 'tls:")
+        .replace("tls: {", &format!("tls: {{client_ca: {authority}, "));
+    home.write("turn.yaml", &text);
+
+    let finished = home.run(&["check", "-c", "turn.yaml"]);
+
+    assert_eq!(Some(0), finished.code, "{finished:?}");
+    for expected in ["0.1:1 UDP: udp\n", "0.1:2 TCP: tcp, tls\n", "0.1:0 TCP: tls\n"] {
+        assert!(finished.out.contains(expected), "{expected:?} in {}", finished.out);
+    }
+}
+
+#[test]
 fn check_warns_of_an_end_that_is_near_and_fails_behind_it() {
     for (days, code, end) in [(3, 0, "expires in 3 days, on "), (-3, 2, "expired 2 days ago, on ")]
     {

@@ -14,6 +14,7 @@ mod binding;
 mod bursts;
 mod challenge;
 mod channels;
+mod client_certificates;
 mod credentials;
 mod data;
 #[cfg(feature = "dtls")]

@@ -46,7 +46,7 @@ impl Certificates {
 fn terms(datagrams: Identity) -> Arc<TlsTerms> {
     let builder = rustls::ServerConfig::builder().with_no_client_auth();
     let stream = builder.with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
-    Arc::new(TlsTerms { stream: Arc::new(stream), datagrams })
+    Arc::new(TlsTerms { stream: Arc::new(stream), datagrams, asks_clients: false })
 }
 
 /// A certificate and its key.

@@ -8,10 +8,12 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, SignatureScheme,
-    StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore,
+    SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
 use sterna_actors::tls::{Identity, TlsTerms, stream_config};
 use tokio::sync::watch;
@@ -35,17 +37,35 @@ impl Certificate {
 
     /// What a server with this certificate shows to every client, whatever name it asks for.
     pub(crate) fn terms(&self) -> Arc<TlsTerms> {
-        let key = PrivateKeyDer::try_from(self.key.serialize_der()).expect("a key");
-        let key = aws_lc_rs::sign::any_supported_type(&key).expect("a key that can sign");
+        self.terms_for(None)
+    }
+
+    /// The same, to clients who have to show this very certificate.
+    pub(crate) fn terms_asking(&self) -> Arc<TlsTerms> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).expect("it parses");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        self.terms_for(Some(clients.build().expect("there is a root")))
+    }
+
+    fn terms_for(&self, clients: Option<Arc<dyn ClientCertVerifier>>) -> Arc<TlsTerms> {
+        let asks_clients = clients.is_some();
+        let key = aws_lc_rs::sign::any_supported_type(&self.key()).expect("a key that can sign");
         let certified = Arc::new(CertifiedKey::new(vec![self.der.clone()], key));
-        let config = stream_config(Arc::new(Always(certified)), None);
+        let config = stream_config(Arc::new(Always(certified)), clients);
         Arc::new(TlsTerms {
             stream: Arc::new(config.expect("both versions of TLS are there")),
             datagrams: Identity {
                 chain: self.chain.clone().into_bytes(),
                 key: self.key.serialize_pem().into_bytes(),
             },
+            asks_clients,
         })
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::try_from(self.key.serialize_der()).expect("a key")
     }
 
     /// Terms that stay.
@@ -69,12 +89,14 @@ pub(crate) struct Hello {
     pub(crate) alpn: Vec<&'static [u8]>,
     /// Whom it asks for; `None` sends no SNI.
     pub(crate) name: Option<&'static str>,
+    /// What it shows of itself, if it is asked for that.
+    pub(crate) shows: Option<&'static Certificate>,
 }
 
 impl Default for Hello {
     fn default() -> Hello {
         let versions = vec![&rustls::version::TLS13, &rustls::version::TLS12];
-        Hello { versions, alpn: Vec::new(), name: Some("turn.north.example") }
+        Hello { versions, alpn: Vec::new(), name: Some("turn.north.example"), shows: None }
     }
 }
 
@@ -133,7 +155,11 @@ impl Stream {
             .with_protocol_versions(&hello.versions)
             .expect("the versions are there");
         let config = config.dangerous().with_custom_certificate_verifier(verifier);
-        let mut config = config.with_no_client_auth();
+        let mut config = match hello.shows {
+            Some(shown) => config.with_client_auth_cert(vec![shown.der.clone()], shown.key()),
+            None => Ok(config.with_no_client_auth()),
+        }
+        .expect("key and certificate belong together");
         config.alpn_protocols = hello.alpn.iter().map(|name| name.to_vec()).collect();
         config.enable_sni = hello.name.is_some();
         let name = ServerName::try_from(hello.name.unwrap_or("unnamed.example"));

@@ -108,7 +108,8 @@ async fn open(
         opening = unwrap_proxy(&mut stream, opening, shared).await?;
     }
     match first_bytes(&mut stream, &mut opening.early, shared).await? {
-        Spoken::Messages => Ok((Opened::Plain(stream), opening)),
+        Spoken::Messages if shared.serves_plain() => Ok((Opened::Plain(stream), opening)),
+        Spoken::Messages => Err(Ended::Refused(DropReason::PlainRefused)),
         Spoken::Tls => {
             let early = std::mem::take(&mut opening.early);
             let mut tls = Box::new(shake_hands(Rewound::new(early, stream), shared).await?);

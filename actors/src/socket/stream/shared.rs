@@ -34,6 +34,9 @@ pub struct StreamTerms {
     pub limits: Limits,
     /// The sources whose PROXY protocol header is believed, where each connection begins with one.
     pub proxy: Option<Vec<IpNet>>,
+    /// Whether plain TCP is listened on by its name. Elsewhere it is served as long as TLS clients
+    /// need no certificate.
+    pub plain: bool,
     /// What TLS clients are shown, looked at for each of them; `None` serves none.
     pub tls: Option<watch::Receiver<Arc<TlsTerms>>>,
     /// Where connections are written of: addresses at debug level only.
@@ -128,6 +131,12 @@ impl Shared {
     /// The terms of a TLS client that comes at this moment.
     pub(super) fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
         self.terms.tls.as_ref().map(|terms| terms.borrow().stream.clone())
+    }
+
+    /// Whether messages are taken that come in plain TCP.
+    pub(super) fn serves_plain(&self) -> bool {
+        let asks = |terms: &watch::Receiver<Arc<TlsTerms>>| terms.borrow().asks_clients;
+        self.terms.plain || !self.terms.tls.as_ref().is_some_and(asks)
     }
 
     /// Counts and writes down how a connection has ended.

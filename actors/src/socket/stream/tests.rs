@@ -60,7 +60,7 @@ fn limits() -> Limits {
 
 fn terms(limits: Limits) -> StreamTerms {
     let log = Logger::root(Discard, o!());
-    StreamTerms { limits, proxy: None, tls: None, log }
+    StreamTerms { limits, proxy: None, plain: true, tls: None, log }
 }
 
 fn shared() -> Rc<Shared> {
