@@ -1,5 +1,6 @@
 //! A TCP connection between the server and a peer, and what becomes of it (RFC 6062).
 
+mod copying;
 mod pace;
 
 use std::cell::RefCell;
@@ -15,14 +16,14 @@ use slog::Logger;
 use sterna_proto::account::Account;
 use sterna_proto::quotas::{Direction, PerDirection};
 use sterna_proto::stun::ConnectionId;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
 use crate::allocation::{ConnectionReport, DrawBytes};
-use crate::paced::Paced;
 use crate::session::SessionId;
 use crate::usage::{Traffic, Usage};
 
+use copying::copy;
 use pace::Pace;
 
 /// A connection to a peer that no runtime watches: what the peer sends waits in the kernel, within
@@ -85,8 +86,9 @@ impl PeerConnection {
     }
 
     /// Copies what comes on either side to the other, until both have ended, the allocation does,
-    /// or the connection breaks. The end of one direction is passed on as such. Each direction is
-    /// read as fast as its far side takes it, and as the allocation's limits let it.
+    /// or the connection breaks. The end of one direction is passed on as such; the other ends at
+    /// the latest when it has been silent for a minute after that. Each direction is read as fast
+    /// as its far side takes it, and as the allocation's limits let it.
     ///
     /// # Errors
     /// What broke it.
@@ -132,14 +134,6 @@ impl PeerConnection {
             () = allocation_ended => Ok(()),
         }
     }
-}
-
-async fn copy(
-    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    peer: &mut (impl AsyncRead + AsyncWrite + Unpin),
-) -> io::Result<()> {
-    let (mut client, mut peer) = (Paced::new(client), Paced::new(peer));
-    copy_bidirectional_with_sizes(&mut client, &mut peer, BUFFER, BUFFER).await.map(|_| ())
 }
 
 /// Counts what a connection carries, and tells its allocation: in passing, and at the end by Drop.
@@ -279,29 +273,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<'_, S> {
     }
 }
 
-/// Bytes in flight in each direction of one connection, beside what the kernel holds.
-const BUFFER: usize = 16 << 10;
-
 /// Reads and writes between two words to the allocation.
 const REPORT_EVERY: u64 = 256;
-
-#[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use tokio::task::coop::unconstrained;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn copying_from_where_there_is_always_more_lets_others_have_their_turn() {
-        // Neither end ever has to wait.
-        let mut client = tokio::io::join(tokio::io::repeat(7), tokio::io::sink());
-        let mut peer = tokio::io::join(tokio::io::repeat(8), tokio::io::sink());
-        let mut copying = std::pin::pin!(unconstrained(copy(&mut client, &mut peer)));
-        for _ in 0..3 {
-            let is_waiting = poll_fn(|cx| Poll::Ready(copying.as_mut().poll(cx).is_pending()));
-            assert!(is_waiting.await);
-        }
-    }
-}

@@ -3,7 +3,7 @@
 use sterna_proto::drops::DropReason;
 use sterna_proto::stun::ConnectionId;
 
-use crate::kit::{Client, Deadline, End, Peer, World, script, secs, settle};
+use crate::kit::{Client, Deadline, End, Peer, World, after, script, secs, settle};
 
 /// Alice over TCP with a TCP allocation; where peers reach her.
 async fn alice(world: &World) -> (Client, std::net::SocketAddr) {
@@ -276,5 +276,78 @@ fn what_a_connection_carries_is_the_allocations_usage() {
         assert_eq!(12, client.sent_bytes - before.client.sent_bytes);
         // The peer may be connected to again.
         connects(world, &mut alice, &peer).await;
+    });
+}
+
+//= https://www.rfc-editor.org/rfc/rfc6062#section-5.5
+//= type=test
+//# When a client data connection is closed, the server MUST close the
+//# corresponding peer data connection.
+//= https://www.rfc-editor.org/rfc/rfc6062#section-5.5
+//= type=test
+//# When a peer data connection is closed, the server MUST close the
+//# corresponding client data connection.
+#[test]
+fn a_connection_whose_one_side_has_left_does_not_stay_for_a_silent_other() {
+    script(async |world| {
+        for (client_leaves, peer) in [(true, world.peer(1)), (false, world.peer(2))] {
+            let (mut alice, relayed) = alice(world).await;
+            let id = connects(world, &mut alice, &peer).await;
+            let mut at_peer = world.network.answered_by(peer.0, relayed);
+            let mut data = binds(world, id).await;
+            goes_on(&mut data, &mut at_peer).await;
+
+            // The side that stays neither sends nor closes.
+            let over = Deadline::after(secs(60));
+            let _stays = if client_leaves {
+                drop(data);
+                at_peer
+            } else {
+                drop(at_peer);
+                data
+            };
+            settle().await;
+            over.just_before().await;
+            let _ = alice.connect(&peer).await.refused(446);
+            over.just_after().await;
+
+            connects(world, &mut alice, &peer).await;
+        }
+    });
+}
+
+#[test]
+fn a_side_that_has_said_all_hears_the_other_out() {
+    script(async |world| {
+        let (mut alice, relayed) = alice(world).await;
+        let peer = world.peer(1);
+        let id = connects(world, &mut alice, &peer).await;
+        let mut at_peer = world.network.answered_by(peer.0, relayed);
+        let mut data = binds(world, id).await;
+
+        data.says_no_more().await;
+        at_peer.is_closed().await;
+        for _ in 0..4 {
+            after(secs(59)).await;
+            at_peer.says(b"more").await;
+            data.hears(b"more").await;
+        }
+        after(secs(61)).await;
+
+        data.is_closed().await;
+        connects(world, &mut alice, &peer).await;
+    });
+}
+
+#[test]
+fn a_connection_that_both_sides_keep_may_be_silent_for_long() {
+    script(async |world| {
+        let (mut alice, relayed) = alice(world).await;
+        let peer = world.peer(1);
+        let id = connects(world, &mut alice, &peer).await;
+        let mut at_peer = world.network.answered_by(peer.0, relayed);
+        let mut data = binds(world, id).await;
+        after(secs(590)).await;
+        goes_on(&mut data, &mut at_peer).await;
     });
 }

@@ -95,8 +95,7 @@ pub(super) fn listen_stream(address: SocketAddr, options: ListenOptions) -> io::
     }
     // Messages are written whole, so that there is nothing to wait for.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    keep_alive(&socket)?;
     // Media that waits in the kernel cannot make room for fresher one.
     socket.set_tcp_notsent_lowat(NOT_SENT_MAX)?;
     socket.bind(&SockAddr::from(address))?;
@@ -141,6 +140,12 @@ pub(super) fn relay_connection(address: RelayedAddr, options: &RelayOptions) -> 
     Ok(socket)
 }
 
+/// Finds out whoever goes without a word. Connections get it from the socket that accepts them.
+fn keep_alive(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
+}
+
 fn stream_socket(address: RelayedAddr, options: &RelayOptions) -> io::Result<Socket> {
     let domain = Domain::for_address(address.0);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
@@ -149,6 +154,7 @@ fn stream_socket(address: RelayedAddr, options: &RelayOptions) -> io::Result<Soc
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
+    keep_alive(&socket)?;
     if let Some(device) = &options.device {
         socket.bind_device(Some(device.as_bytes()))?;
     }
@@ -275,13 +281,36 @@ const RELAY_BUFFER: usize = 256 << 10;
 /// Connections that wait to be accepted; the system's own limit holds besides.
 const BACKLOG: i32 = 4096;
 
-/// A client that has gone without a word is found out within two minutes, or as soon as something
-/// sent to it stays unacknowledged for too long.
+/// A client or peer that has gone without a word is found out within two minutes, or as soon as
+/// something sent to it stays unacknowledged for too long.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
 
-/// How long the network may keep from us that a client has got something.
+/// How long the network may keep from us that a client or peer has got something.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
 /// Bytes in the kernel that have not left the machine.
 const NOT_SENT_MAX: u32 = 128 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn peers_that_go_without_a_word_are_found_out() {
+        let (options, any) = (RelayOptions::default(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let listener = relay_listener(RelayedAddr(any), &options).expect("a port is free");
+        let local = listener.local_addr().expect("it is bound").as_socket().expect("it is IPv4");
+        let _peer = TcpStream::connect(local).expect("it listens");
+        let (accepted, _) = listener.accept().expect("somebody has connected");
+        let connected = relay_connection(RelayedAddr(local), &options).expect("they share it");
+        for socket in [accepted, connected] {
+            assert!(socket.keepalive().expect("the kernel tells"));
+            assert_eq!(Duration::from_secs(60), socket.tcp_keepalive_time().expect("likewise"));
+            let timeout = socket.tcp_user_timeout().expect("likewise");
+            assert_eq!(Some(UNACKNOWLEDGED_MAX), timeout);
+        }
+    }
+}

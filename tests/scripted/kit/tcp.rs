@@ -49,6 +49,12 @@ impl End {
         assert_eq!(data, heard);
     }
 
+    /// Ends what this side sends, and goes on listening.
+    pub(crate) async fn says_no_more(&mut self) {
+        self.0.shutdown().await.expect("the far end is open");
+        settle().await;
+    }
+
     /// The far end has closed the connection, and has said nothing before.
     pub(crate) async fn is_closed(&mut self) {
         let read = self.0.read(&mut [0; 64]).await;
