@@ -109,14 +109,15 @@ pub struct Limits {
     pub failed_logins_per_minute: u32,
     /// Connections of one TCP listening socket; a further one is closed at once.
     pub connections_per_listener: usize,
-    /// Those of them whose client has proved nothing yet. A UDP socket has as many such DTLS
+    /// Those of them whose client has proved nothing yet. Where all are taken, the oldest that has
+    /// had its `connection_setup` makes room for one more. A UDP socket has as many such DTLS
     /// sessions besides; of all of its DTLS sessions there are `sessions_per_listener`.
     pub unproved_connections_per_listener: usize,
     /// Those of them from one source address.
     pub unproved_connections_per_source: usize,
-    /// What a client has from the first byte to its first good request: PROXY header, TLS or DTLS
-    /// handshake and challenge included. Also what a message may take from its first byte to its
-    /// last.
+    /// What a client has from the first byte to its first request, PROXY header, TLS or DTLS
+    /// handshake included, and from each request to the next one until one of them is good. Also
+    /// what a message may take from its first byte to its last.
     pub connection_setup: Duration,
     /// Bytes that wait for a client which does not keep up; beyond them its oldest media is
     /// dropped.

@@ -101,7 +101,7 @@ drop_reasons! {
     /// A connection beyond the limit of its listener.
     ConnectionsFull = "connections_full",
     /// A connection beyond the limit of those whose clients have proved nothing, in all or from one
-    /// source.
+    /// source; or the oldest of them, which has had its time, in a newcomer's favour.
     UnprovedFull = "unproved_full",
     /// A connection whose client has not proved itself, or asked for anything, in time.
     SetupTimeout = "setup_timeout",

@@ -124,7 +124,7 @@ pub struct Limits {
     pub unproved_connections_per_listener: usize,
     /// Those of them from one source address.
     pub unproved_connections_per_source: usize,
-    /// What a client has from its first byte to its first good request.
+    /// What a client has for its first request, and for each next one until one of them is good.
     pub connection_setup: Duration,
     /// Bytes that wait for a client which does not keep up.
     pub stream_buffer: usize,

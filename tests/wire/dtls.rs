@@ -14,7 +14,7 @@ use crate::kit::{
     UDP, V4, at, burst, config, inject, leave_ports, own_host, raws, request, serve,
 };
 
-static ISSUED: LazyLock<Issued> = LazyLock::new(|| Issued::ecdsa("turn.example", None));
+pub(crate) static ISSUED: LazyLock<Issued> = LazyLock::new(|| Issued::ecdsa("turn.example", None));
 
 /// A server with DTLS on its IPv4 and IPv6 address.
 pub(crate) struct Secure {

@@ -2,13 +2,16 @@
 //! 5-tuple one at a time, and calls go on meanwhile.
 
 use std::net::UdpSocket;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sterna_actors::clock;
+use sterna_actors::{ServerConfig, clock};
 use sterna_proto::drops::DropReason;
+use sterna_proto::stun::Method;
 
-use crate::dtls::{Secure, heard, hello, hello_offering, raw, secure, with_cookie};
-use crate::kit::{Call, Client, Dtls, PATIENCE};
+use crate::dtls::{
+    ISSUED, Secure, heard, hello, hello_offering, raw, secure, secure_with, with_cookie,
+};
+use crate::kit::{Call, Client, Datagrams, Dtls, PATIENCE, own_host, request};
 
 /// The hello with the cookie that the server has for it.
 fn proved_hello(socket: &UdpSocket, hello: &[u8]) -> Vec<u8> {
@@ -96,4 +99,41 @@ fn another_hello_takes_the_place_of_a_handshake_that_has_had_its_time() {
         call.goes_on();
     }
     assert_eq!(2, secure.server.counters().connections);
+}
+
+#[test]
+fn session_that_only_asks_gives_way_to_a_newcomer() {
+    let alter = |config: &mut ServerConfig| {
+        config.limits.unproved_connections_per_source = 1;
+        config.limits.connection_setup = Duration::from_secs(2);
+    };
+    let secure = secure_with(alter, ISSUED.identity(&[]));
+    let ip = own_host();
+    let from = |ip| Dtls::over(Datagrams::from_ip(ip, secure.server.v4()));
+    let first = Client::over(from(ip));
+    first.socket.shake_hands();
+    let newcomer = from(ip);
+
+    let since = clock::now();
+    while !newcomer.step() {
+        assert!(since.elapsed() < PATIENCE, "the newcomer is never served");
+        let binding = request(Method::BINDING, |_| {});
+        // It may have had to go meanwhile.
+        let _ = first.socket.stream.borrow_mut().ssl_write(&binding);
+    }
+
+    Client::over(newcomer).allocate();
+    while first.socket.next().is_some() {}
+}
+
+#[test]
+fn session_that_asks_for_nothing_has_to_go_whatever_it_sends() {
+    let alter = |config: &mut ServerConfig| config.limits.connection_setup = Duration::from_secs(1);
+    let secure = secure_with(alter, ISSUED.identity(&[]));
+    let client = Client::secure(secure.server.v4());
+    let since = clock::now();
+    while secure.server.counters().connections > 0 {
+        assert!(since.elapsed() < PATIENCE, "it stays for ever");
+        client.say(Call::CHANNEL, b"no request");
+    }
 }

@@ -1,10 +1,14 @@
 //! How many connections or DTLS sessions a listener has, in all and of clients that have proved
 //! nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::config::Limits;
 
 /// Counts connections against the limits. What it admits gives its place back when dropped.
@@ -12,14 +16,25 @@ pub(super) struct Caps {
     connections_max: usize,
     unproved_max: usize,
     unproved_per_source_max: usize,
+    setup: Duration,
     counts: RefCell<Counts>,
 }
 
 #[derive(Default)]
 struct Counts {
     connections: usize,
-    unproved: usize,
-    unproved_by_source: ahash::HashMap<Source, usize>,
+    /// Those that have proved nothing, by number: the oldest first.
+    unproved: BTreeMap<u64, Rc<Seat>>,
+    unproved_by_source: ahash::HashMap<Source, BTreeSet<u64>>,
+    last_number: u64,
+}
+
+/// What a place among those that have proved nothing is known by.
+struct Seat {
+    source: Option<Source>,
+    since: Instant,
+    is_evicted: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
 }
 
 /// What counts as one source: an IPv4 address, or a /64 of IPv6, all of which one host has.
@@ -41,10 +56,12 @@ impl Source {
 /// The place of a connection.
 pub(super) struct Connected(Rc<Caps>);
 
-/// The place of a connection whose client has proved nothing.
+/// The place of a connection whose client has proved nothing. When its time is over it may be given
+/// to a newcomer.
 pub(super) struct Unproved {
     caps: Rc<Caps>,
-    source: Option<Source>,
+    number: u64,
+    seat: Rc<Seat>,
 }
 
 impl Caps {
@@ -53,6 +70,7 @@ impl Caps {
             connections_max: limits.connections_per_listener,
             unproved_max: limits.unproved_connections_per_listener,
             unproved_per_source_max: limits.unproved_connections_per_source,
+            setup: limits.connection_setup,
             counts: RefCell::default(),
         })
     }
@@ -73,32 +91,68 @@ impl Caps {
     }
 
     /// A place for one more client that has proved nothing; `None` as its source is a proxy, which
-    /// speaks for many.
+    /// speaks for many. Where all are taken, the oldest has to go if it has had its time: who keeps
+    /// a place by asking again and again keeps nobody out.
     pub(super) fn unproved(self: &Rc<Caps>, source: Option<IpAddr>) -> Option<Unproved> {
-        let mut counts = self.counts.borrow_mut();
-        if counts.unproved >= self.unproved_max {
-            return None;
-        }
         let source = source.map(Source::of);
-        if let Some(source) = source {
-            let of_source = counts.unproved_by_source.get(&source).copied().unwrap_or(0);
-            if of_source >= self.unproved_per_source_max {
-                return None;
-            }
-            counts.unproved_by_source.insert(source, of_source + 1);
+        let mut counts = self.counts.borrow_mut();
+        let of_source = source.and_then(|source| counts.unproved_by_source.get(&source));
+        let of_source = of_source.filter(|seats| seats.len() >= self.unproved_per_source_max);
+        if let Some(seats) = of_source {
+            let oldest = seats.first().copied();
+            counts.evict(oldest?, self.setup)?;
         }
-        counts.unproved += 1;
-        Some(Unproved { caps: self.clone(), source })
+        if counts.unproved.len() >= self.unproved_max {
+            let oldest = counts.unproved.first_key_value().map(|(number, _)| *number);
+            counts.evict(oldest?, self.setup)?;
+        }
+        Some(counts.seat(self.clone(), source))
     }
 
     /// The place of a client that has to prove itself anew, whatever the limits say.
     #[cfg(feature = "dtls")]
     pub(super) fn unproved_again(self: &Rc<Caps>, source: IpAddr) -> Unproved {
-        let source = Source::of(source);
-        let mut counts = self.counts.borrow_mut();
-        *counts.unproved_by_source.entry(source).or_insert(0) += 1;
-        counts.unproved += 1;
-        Unproved { caps: self.clone(), source: Some(source) }
+        self.counts.borrow_mut().seat(self.clone(), Some(Source::of(source)))
+    }
+}
+
+impl Counts {
+    fn seat(&mut self, caps: Rc<Caps>, source: Option<Source>) -> Unproved {
+        self.last_number += 1;
+        let (number, since) = (self.last_number, clock::now());
+        let (is_evicted, waker) = (Cell::new(false), RefCell::new(None));
+        let seat = Rc::new(Seat { source, since, is_evicted, waker });
+        if let Some(source) = source {
+            self.unproved_by_source.entry(source).or_default().insert(number);
+        }
+        self.unproved.insert(number, seat.clone());
+        Unproved { caps, number, seat }
+    }
+
+    /// Takes a place away from who has had it for longer than `setup`.
+    fn evict(&mut self, number: u64, setup: Duration) -> Option<()> {
+        let seat = self.unproved.get(&number)?;
+        if clock::now().saturating_duration_since(seat.since) < setup {
+            return None;
+        }
+        seat.is_evicted.set(true);
+        if let Some(waker) = seat.waker.take() {
+            waker.wake();
+        }
+        self.leave(number);
+        Some(())
+    }
+
+    fn leave(&mut self, number: u64) {
+        let Some(seat) = self.unproved.remove(&number) else { return };
+        let Some(source) = seat.source else { return };
+        if let Some(of_source) = self.unproved_by_source.get_mut(&source) {
+            of_source.remove(&number);
+            // The table follows those that are here, not those that once were.
+            if of_source.is_empty() {
+                self.unproved_by_source.remove(&source);
+            }
+        }
     }
 }
 
@@ -107,6 +161,20 @@ impl Unproved {
     #[cfg(feature = "dtls")]
     pub(super) fn caps(&self) -> Rc<Caps> {
         self.caps.clone()
+    }
+
+    /// Whether a newcomer has got the place.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.seat.is_evicted.get()
+    }
+
+    /// Wakes the one behind `waker` when a newcomer gets the place.
+    pub(super) fn watch(&self, waker: &Waker) {
+        let mut own = self.seat.waker.borrow_mut();
+        match &mut *own {
+            Some(own) => own.clone_from(waker),
+            None => *own = Some(waker.clone()),
+        }
     }
 
     /// The same place, in the name of the client that the proxy has named.
@@ -125,16 +193,7 @@ impl Drop for Connected {
 
 impl Drop for Unproved {
     fn drop(&mut self) {
-        let mut counts = self.caps.counts.borrow_mut();
-        counts.unproved -= 1;
-        let Some(source) = self.source else { return };
-        if let Some(of_source) = counts.unproved_by_source.get_mut(&source) {
-            *of_source -= 1;
-            // The table follows those that are here, not those that once were.
-            if *of_source == 0 {
-                counts.unproved_by_source.remove(&source);
-            }
-        }
+        self.caps.counts.borrow_mut().leave(self.number);
     }
 }
 
@@ -202,6 +261,33 @@ mod tests {
         assert!(first.is_some());
         let second = caps.unproved(None).expect("a proxy has no limit of its own");
         assert!(second.of(ip("192.0.2.1").expect("an address")).is_none());
-        assert_eq!(1, caps.counts.borrow().unproved);
+        assert_eq!(1, caps.counts.borrow().unproved.len());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn oldest_gives_its_place_away_when_it_has_had_its_time() {
+        let wait = |millis| tokio::time::sleep(Duration::from_millis(millis));
+        let caps = caps(10, 3, 2);
+        let place = |text| caps.unproved(ip(text));
+        let first = place("192.0.2.1").expect("the first");
+        wait(600).await;
+        let second = place("192.0.2.1").expect("the second of its source");
+        let third = place("192.0.2.2").expect("the last that there is room for");
+        wait(300).await;
+        assert!(place("192.0.2.1").is_none() && place("192.0.2.3").is_none());
+
+        wait(100).await;
+        let fourth = place("192.0.2.1").expect("the first has had its time");
+        assert!(first.is_evicted() && !second.is_evicted());
+        assert!(place("192.0.2.3").is_none(), "the others have not");
+        // Who has lost its place has none to give back.
+        drop(first);
+        assert!(place("192.0.2.3").is_none());
+
+        wait(600).await;
+        let fifth = place("192.0.2.3").expect("the second has had its time");
+        assert!(second.is_evicted() && !third.is_evicted() && !fourth.is_evicted());
+        drop((second, third, fourth, fifth));
+        let counts = caps.counts.borrow();
+        assert!(counts.unproved.is_empty() && counts.unproved_by_source.is_empty());
     }
 }

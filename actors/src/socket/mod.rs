@@ -33,6 +33,13 @@ pub use relay::KernelRelaySockets;
 pub use stream::{StreamListenSocket, StreamTerms};
 pub use udp::UdpListenSocket;
 
+use sterna_proto::stun::{Class, Kind, peek_class, peek_kind};
+
+/// Whether a message asks for something: who sends others shows no interest in the server.
+fn is_request(message: &[u8]) -> bool {
+    peek_kind(message) == Kind::Stun && peek_class(message) == Some(Class::Request)
+}
+
 /// Slots of one read of one socket; what is left waits for the next turn, so that no socket starves
 /// the others of its arbiter. Where the kernel has put datagrams together a slot has several.
 pub const BATCH: usize = 64;

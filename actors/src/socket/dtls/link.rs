@@ -67,10 +67,12 @@ impl Link {
 
     /// Whether its time is over, which only runs while the client has proved nothing.
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        self.transports.get() == 0 && self.deadline.get() <= now
+        let unproved = self.unproved.borrow();
+        let is_evicted = unproved.as_ref().is_some_and(Unproved::is_evicted);
+        self.transports.get() == 0 && (is_evicted || self.deadline.get() <= now)
     }
 
-    /// The client has sent a message, and gets its time anew.
+    /// The client has asked for something, and gets its time anew.
     pub(super) fn heard(&self, now: Instant) {
         self.deadline.set(now + self.patience);
     }

@@ -28,7 +28,7 @@ use crate::clock;
 use crate::config::Limits;
 use crate::counters::DropCounters;
 use crate::socket::caps::Caps;
-use crate::socket::{ReceiveBatch, Received};
+use crate::socket::{ReceiveBatch, Received, is_request};
 use crate::tls::{Identity, TlsTerms};
 use crate::transport::{ClientTransport, Frame, ListenSocket, Sent};
 
@@ -155,18 +155,24 @@ impl DtlsListenSocket {
         now: Instant,
     ) -> Option<usize> {
         let (spare, waiting, drops) = (&mut self.spare, &mut self.waiting, &mut self.drops);
-        let keep = |message: &[u8]| match waiting.len() < WAITING_MAX {
-            true => waiting.push_back((received.clone(), message.to_vec())),
-            false => drops.count(DropReason::MailboxFull),
+        let mut has_asked = false;
+        let keep = |message: &[u8]| {
+            has_asked |= is_request(message);
+            match waiting.len() < WAITING_MAX {
+                true => waiting.push_back((received.clone(), message.to_vec())),
+                false => drops.count(DropReason::MailboxFull),
+            }
         };
         let taken = link.work(|session, pipe| session.receive(pipe, length, room, spare, keep));
         let five_tuple = received.five_tuple(self.local);
         match taken? {
             Taken::Ignored => self.drops.count(DropReason::BadDtlsRecord),
-            Taken::Read(None) => {}
-            Taken::Read(Some(length)) => {
-                link.heard(now);
-                return Some(length);
+            Taken::Read(first) => {
+                if has_asked || first.and_then(|length| room.get(..length)).is_some_and(is_request)
+                {
+                    link.heard(now);
+                }
+                return first;
             }
             Taken::Closed => self.end(&five_tuple, "the client has closed it"),
             Taken::Failed(why) => self.end(&five_tuple, &why),

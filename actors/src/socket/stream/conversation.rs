@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use sterna_proto::drops::DropReason;
-use sterna_proto::stun::{Class, Kind, peek_class, peek_kind};
 use tokio::time::{Sleep, sleep_until};
 
 use super::ended::Ended;
@@ -19,8 +18,8 @@ use super::message_stream::MessageStream;
 use super::shared::Shared;
 use crate::clock;
 use crate::peer_connection::PeerConnection;
-use crate::socket::BATCH;
 use crate::socket::caps::Unproved;
+use crate::socket::{BATCH, is_request};
 
 /// A connection while it carries messages.
 pub(super) struct Conversation<'a, S> {
@@ -93,7 +92,7 @@ impl<'a, S: MessageStream> Conversation<'a, S> {
         if self.shared.stopping.get() {
             return Err(Ended::Stopping);
         }
-        self.see_whether_proved(now)?;
+        self.see_whether_proved(cx, now)?;
         if self.link.is_joining() {
             self.place.leave();
             if written.is_ready() {
@@ -149,15 +148,23 @@ impl<'a, S: MessageStream> Conversation<'a, S> {
     }
 
     /// A client proves itself by a session, and is unproved again when that has ended.
-    fn see_whether_proved(&mut self, now: Instant) -> Result<(), Ended> {
+    fn see_whether_proved(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
+        let full = Ended::Refused(DropReason::UnprovedFull);
         if self.link.is_proved() {
             self.unproved = None;
-        } else if self.unproved.is_none() {
-            let source = self.link.five_tuple.client.ip();
-            let place = self.shared.caps.unproved(Some(source));
-            self.unproved = Some(place.ok_or(Ended::Refused(DropReason::UnprovedFull))?);
-            self.intake.unproved_since = now;
+            return Ok(());
         }
+        let place = match self.unproved.take() {
+            Some(place) if place.is_evicted() => return Err(full),
+            Some(place) => place,
+            None => {
+                self.intake.unproved_since = now;
+                let source = self.link.five_tuple.client.ip();
+                self.shared.caps.unproved(Some(source)).ok_or(full)?
+            }
+        };
+        place.watch(cx.waker());
+        self.unproved = Some(place);
         Ok(())
     }
 
@@ -285,10 +292,6 @@ impl Intake {
         self.frame_since = begun.then(|| self.frame_since.unwrap_or(now));
         Ok(room)
     }
-}
-
-fn is_request(message: &[u8]) -> bool {
-    peek_kind(message) == Kind::Stun && peek_class(message) == Some(Class::Request)
 }
 
 /// Bytes read from one connection before the others have their turn.

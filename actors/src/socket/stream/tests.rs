@@ -213,6 +213,30 @@ async fn unproved_places_are_for_those_who_have_proved_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn client_that_only_asks_gives_way_to_a_newcomer_when_it_has_had_its_time() {
+    let shared = shared();
+    let newcomer = || shared.caps.unproved(Some(five_tuple(1).client.ip()));
+    let (mut client, served) = connect(&shared, 1);
+    let mut served = std::pin::pin!(served);
+    let asks = async |client: &mut DuplexStream| {
+        client.write_all(&stun(REQUEST)).await.expect("it is taken");
+        sleep(SETUP / 2).await;
+    };
+    beside(&mut served, asks(&mut client)).await;
+    let _second = newcomer().expect("there is a place");
+    beside(&mut served, async { assert!(newcomer().is_none(), "its time is not over") }).await;
+    beside(&mut served, asks(&mut client)).await;
+    let now = clock::now();
+
+    let third = newcomer();
+
+    assert!(third.is_some(), "the one that only asks has had its time");
+    assert_eq!(DropReason::UnprovedFull, reason(served.await));
+    assert_eq!(now, clock::now());
+    assert!(newcomer().is_none(), "the others have their time");
+}
+
+#[tokio::test(start_paused = true)]
 async fn message_has_to_come_to_its_end() {
     let shared = shared();
     let (mut client, served) = connect(&shared, 1);
