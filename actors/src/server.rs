@@ -471,7 +471,7 @@ fn listen_socket(
         Carrier::Datagrams { proxy } => {
             let mut socket: Box<dyn ListenSocket> = Box::new(UdpListenSocket::watch(socket)?);
             if let Some(trusted) = proxy {
-                socket = Box::new(ProxiedListenSocket::new(socket, trusted));
+                socket = Box::new(ProxiedListenSocket::new(socket, trusted, log.clone()));
             }
             #[cfg(feature = "dtls")]
             // Clients of DTLS are not asked for certificates.

@@ -77,6 +77,16 @@ pub(crate) fn with_cookie(hello: &[u8], request: &[u8]) -> Vec<u8> {
     [head, body].concat()
 }
 
+/// The log has a line for operators why a client was refused, and its address for debugging alone.
+pub(crate) fn told(secure: &Secure, reason: DropReason, client: &UdpSocket) {
+    let (log, name) = (secure.server.log.all(), reason.name());
+    let end = |line: &&String| line.starts_with("INFO DTLS session refused") && line.contains(name);
+    assert!(log.iter().any(|line| end(&line)), "{log:#?}");
+    let address = client.local_addr().expect("it is bound").to_string();
+    let mut about = log.iter().filter(|line| line.contains(&address));
+    assert!(about.all(|line| line.starts_with("DEBG")), "{log:#?}");
+}
+
 /// Shows that whatever was sent before has been read: plain requests are answered on the same port.
 fn settle(secure: &Secure) {
     let mut client = Client::new(secure.server.v4());
@@ -566,7 +576,8 @@ fn handshake_that_stalls_is_given_up() {
     socket.send(&good).expect("loopback takes it");
     heard(&socket);
     assert!(secure.server.log.have("DTLS handshake begun"));
-    secure.server.wait_for(|_| secure.server.log.have("not proved itself in time"));
+    secure.server.wait_for(|counters| counters.drops.get(DropReason::SetupTimeout) == 1);
+    told(&secure, DropReason::SetupTimeout, &socket);
     assert_eq!(0, secure.server.counters().connections);
 }
 

@@ -9,7 +9,7 @@ use sterna_proto::drops::DropReason;
 use sterna_proto::stun::Method;
 
 use crate::dtls::{
-    ISSUED, Secure, heard, hello, hello_offering, raw, secure, secure_with, with_cookie,
+    ISSUED, Secure, heard, hello, hello_offering, raw, secure, secure_with, told, with_cookie,
 };
 use crate::kit::{Call, Client, Datagrams, Dtls, PATIENCE, own_host, request};
 
@@ -77,7 +77,8 @@ fn hello_that_leads_nowhere_cannot_be_repeated_without_end() {
         call.goes_on();
     }
 
-    let failed = lines(&secure, "DTLS handshake failed");
+    let failed = secure.server.dropped(DropReason::TlsFailed);
+    told(&secure, DropReason::TlsFailed, &socket);
     assert!((1..=64 * seconds_since(since)).contains(&failed), "{failed} handshakes");
     assert_eq!(300 - failed, secure.server.dropped(DropReason::HandshakesLimited));
     assert_eq!(1, secure.server.counters().connections);

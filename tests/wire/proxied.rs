@@ -118,6 +118,14 @@ fn client_that_comes_through_another_port_is_answered_there() {
     assert_eq!(1, server.counters().sessions);
 }
 
+/// The log has a line for operators, which names nobody.
+fn told(server: &Serving, why: &str) {
+    let log = server.log.all();
+    let start = "INFO datagram refused";
+    let mut lines = log.iter().filter(|line| line.starts_with(start));
+    assert!(lines.any(|line| line.contains(&format!("reason={why}"))), "{log:#?}");
+}
+
 #[test]
 fn health_check_of_the_proxy_is_answered_as_its_own() {
     let proxy = own_host();
@@ -136,6 +144,7 @@ fn header_of_a_source_that_is_no_proxy_of_ours_is_not_believed() {
     let liar = Proxy::of("192.0.2.1:5000", own_host(), server.v4());
     liar.send(&request(Method::BINDING, |_| {}));
     server.wait_for(|counters| counters.drops.get(DropReason::ProxyUntrusted) == 1);
+    told(&server, "proxy_untrusted");
     liar.socket.set_nonblocking(true).expect("it can be");
     assert!(liar.socket.recv(&mut [0; 9]).is_err(), "it gets no answer");
 }
@@ -155,6 +164,7 @@ fn datagram_without_a_good_header_is_dropped() {
     good.socket.send(&[of_tcp, binding].concat()).expect("loopback takes it");
     let bad = 2 + good.header.len() as u64;
     server.wait_for(|counters| counters.drops.get(DropReason::ProxyHeader) == bad);
+    told(&server, "proxy_header: there is none");
     Client::over(good).allocate();
 }
 

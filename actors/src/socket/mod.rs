@@ -13,6 +13,7 @@ mod caps;
 mod control;
 #[cfg(feature = "dtls")]
 mod dtls;
+mod ended;
 mod icmp;
 mod names;
 mod options;
@@ -22,6 +23,7 @@ mod proxy;
 mod relay;
 mod stream;
 mod tcp_relay;
+mod teller;
 mod udp;
 
 pub use batch::{ReceiveBatch, Received};

@@ -13,10 +13,13 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use ipnet::IpNet;
+use slog::Logger;
 use sterna_proto::address::FiveTuple;
 use sterna_proto::drops::DropReason;
 
-use super::proxy::{self, Client};
+use super::ended::Ended;
+use super::proxy::{self, BadHeader, Client, Header};
+use super::teller::Teller;
 use super::{BATCH, ReceiveBatch, Received};
 use crate::counters::DropCounters;
 use crate::transport::{ClientTransport, Frame, ListenSocket, Sent};
@@ -33,6 +36,7 @@ pub struct ProxiedListenSocket {
     /// With so many, those that no transport uses are looked for.
     ways_max: usize,
     drops: DropCounters,
+    teller: Teller,
 }
 
 /// The way back to a client. All of its transports share it, so that they follow when the client
@@ -41,9 +45,16 @@ struct Way(RefCell<Rc<dyn ClientTransport>>);
 
 impl ProxiedListenSocket {
     /// Takes the headers off what arrives at `below` from `trusted` sources, and drops the rest.
-    pub fn new(below: Box<dyn ListenSocket>, trusted: Vec<IpNet>) -> ProxiedListenSocket {
+    /// `log` gets lines about the rest, without addresses.
+    pub fn new(
+        below: Box<dyn ListenSocket>,
+        trusted: Vec<IpNet>,
+        log: Logger,
+    ) -> ProxiedListenSocket {
+        let local = below.local();
         ProxiedListenSocket {
-            local: below.local(),
+            local,
+            teller: Teller::new(local, log),
             below,
             trusted,
             at_hand: Vec::with_capacity(BATCH),
@@ -58,15 +69,15 @@ impl ProxiedListenSocket {
         let proxy = received.from;
         // Silently discarded, both: an answer would go to whoever the liar names.
         if !self.trusts(proxy.ip()) {
-            self.drops.count(DropReason::ProxyUntrusted);
+            self.refuse(&Ended::Refused(DropReason::ProxyUntrusted));
             return None;
         }
-        let header = proxy::read_of_datagram(datagram);
-        let from =
-            header.ok().and_then(|header| Some((client(header.client, proxy)?, header.length)));
-        let Some((from, length)) = from else {
-            self.drops.count(DropReason::ProxyHeader);
-            return None;
+        let (from, length) = match named(datagram, proxy) {
+            Ok(named) => named,
+            Err(fault) => {
+                self.refuse(&Ended::Faulty(DropReason::ProxyHeader, fault.to_string()));
+                return None;
+            }
         };
         received.from = from;
         let five_tuple = received.five_tuple(self.local);
@@ -77,6 +88,11 @@ impl ProxiedListenSocket {
             way.0.replace(self.below.transport(through(proxy, five_tuple)));
         }
         Some(length..datagram.len())
+    }
+
+    fn refuse(&mut self, ended: &Ended) {
+        ended.reason().into_iter().for_each(|reason| self.drops.count(reason));
+        self.teller.tell(format_args!("datagram refused"), ended);
     }
 
     fn trusts(&self, source: IpAddr) -> bool {
@@ -175,12 +191,14 @@ fn through(proxy: SocketAddr, five_tuple: FiveTuple) -> FiveTuple {
     FiveTuple { client: proxy, ..five_tuple }
 }
 
-/// Who is answered for a header that `proxy` has sent; nobody where it does not say for whom.
-fn client(client: Client, proxy: SocketAddr) -> Option<SocketAddr> {
+/// Who is answered for a datagram that `proxy` has sent, and how long its header is.
+fn named(datagram: &[u8], proxy: SocketAddr) -> Result<(SocketAddr, usize), BadHeader> {
+    let Header { client, length } = proxy::read_of_datagram(datagram)?;
     match client {
-        Client::Itself => Some(proxy),
-        Client::Named(client) => Some(client),
-        Client::Unknown => None,
+        Client::Itself => Ok((proxy, length)),
+        Client::Named(client) => Ok((client, length)),
+        // A connection has somebody to answer all the same; a datagram has not.
+        Client::Unknown => Err(BadHeader::OtherKind),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 use sterna_proto::address::FiveTuple;
+use sterna_proto::drops::DropReason;
 
 use super::hello::RANDOM;
 use super::session::{Pipe, Session};
@@ -65,11 +66,16 @@ impl Link {
         !self.is_established() && now < self.begun + HANDSHAKE_ALONE
     }
 
-    /// Whether its time is over, which only runs while the client has proved nothing.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+    /// Why its time is over, if it is; it only runs while the client has proved nothing.
+    pub(super) fn overdue(&self, now: Instant) -> Option<DropReason> {
+        if self.transports.get() > 0 {
+            return None;
+        }
         let unproved = self.unproved.borrow();
         let is_evicted = unproved.as_ref().is_some_and(Unproved::is_evicted);
-        self.transports.get() == 0 && (is_evicted || self.deadline.get() <= now)
+        let is_late = self.deadline.get() <= now;
+        let late = is_late.then_some(DropReason::SetupTimeout);
+        if is_evicted { Some(DropReason::UnprovedFull) } else { late }
     }
 
     /// The client has asked for something, and gets its time anew.

@@ -28,6 +28,8 @@ use crate::clock;
 use crate::config::Limits;
 use crate::counters::DropCounters;
 use crate::socket::caps::Caps;
+use crate::socket::ended::Ended;
+use crate::socket::teller::Teller;
 use crate::socket::{ReceiveBatch, Received, is_request};
 use crate::tls::{Identity, TlsTerms};
 use crate::transport::{ClientTransport, Frame, ListenSocket, Sent};
@@ -82,6 +84,7 @@ pub struct DtlsListenSocket {
     timer: Pin<Box<Sleep>>,
     is_armed: bool,
     drops: DropCounters,
+    teller: Teller,
     log: Logger,
 }
 
@@ -95,6 +98,7 @@ impl DtlsListenSocket {
         log: Logger,
     ) -> DtlsListenSocket {
         let now = clock::now();
+        let teller = Teller::new(below.local(), log.clone());
         let answers = limits.unauthenticated_answers_per_second;
         DtlsListenSocket {
             local: below.local(),
@@ -115,6 +119,7 @@ impl DtlsListenSocket {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             is_armed: false,
             drops: DropCounters::new(),
+            teller,
             log,
         }
     }
@@ -174,8 +179,8 @@ impl DtlsListenSocket {
                 }
                 return first;
             }
-            Taken::Closed => self.end(&five_tuple, "the client has closed it"),
-            Taken::Failed(why) => self.end(&five_tuple, &why),
+            Taken::Closed => self.end(&five_tuple, &Ended::ByClient),
+            Taken::Failed(why) => self.end(&five_tuple, &failed(link, why)),
         }
         None
     }
@@ -206,8 +211,8 @@ impl DtlsListenSocket {
             return self.drops.count(DropReason::HandshakesLimited);
         }
         self.handshakes_left -= 1;
-        if let Err(reason) = self.admit(hello, datagram, five_tuple) {
-            self.drops.count(reason);
+        if let Err(ended) = self.admit(hello, datagram, five_tuple) {
+            self.note_end(&five_tuple, &ended);
         }
     }
 
@@ -227,26 +232,28 @@ impl DtlsListenSocket {
         hello: &Hello<'_>,
         datagram: &[u8],
         five_tuple: FiveTuple,
-    ) -> Result<(), DropReason> {
+    ) -> Result<(), Ended> {
+        let refused = Ended::Refused;
         if hello.message_seq() != 1 {
-            return Err(DropReason::BadDtlsRecord);
+            return Err(refused(DropReason::BadDtlsRecord));
         }
         let is_full = self.links.len() >= self.limits.sessions_per_listener;
         if is_full && !self.links.contains_key(&five_tuple) {
-            return Err(DropReason::SessionsFull);
+            return Err(refused(DropReason::SessionsFull));
         }
-        let source = five_tuple.client.ip();
-        let unproved = self.caps.unproved(Some(source)).ok_or(DropReason::UnprovedFull)?;
-        let context = self.certificate.context(&self.log).ok_or(DropReason::NoDtlsSession)?;
-        let session = Session::begin(context, hello).map_err(|_| DropReason::NoDtlsSession)?;
-        self.end(&five_tuple, "the client has begun another");
+        let unproved = self.caps.unproved(Some(five_tuple.client.ip()));
+        let unproved = unproved.ok_or(refused(DropReason::UnprovedFull))?;
+        let context = self.certificate.context(&self.log);
+        let context = context.ok_or(refused(DropReason::TlsNotServed))?;
+        let session = Session::begin(context, hello);
+        let session = session.map_err(|why| tls_failed(why.to_string()))?;
+        self.end(&five_tuple, &refused(DropReason::ConnectionReplaced));
         let below = self.below.transport(as_datagrams(five_tuple));
         let (pipe, patience) = (self.pipe.clone(), self.limits.connection_setup);
         let link = Link::new(session, hello.random(), below, pipe, unproved, patience);
         debug!(self.log, "DTLS handshake begun"; "five_tuple" => %five_tuple);
         if let Some(Err(why)) = link.work(|session, pipe| session.open(pipe, datagram)) {
-            debug!(self.log, "DTLS handshake failed"; "five_tuple" => %five_tuple, "why" => why);
-            return Ok(());
+            return Err(tls_failed(why));
         }
         self.links.insert(five_tuple, Rc::new(link));
         self.handshakes.insert(five_tuple);
@@ -255,16 +262,25 @@ impl DtlsListenSocket {
     }
 
     /// Ends a session, with a word to its client if the handshake is over.
-    fn end(&mut self, five_tuple: &FiveTuple, why: &str) {
+    fn end(&mut self, five_tuple: &FiveTuple, ended: &Ended) {
         let Some(link) = self.links.remove(five_tuple) else { return };
         self.handshakes.remove(five_tuple);
         if link.is_established() {
             self.left.push_back(*five_tuple);
         }
         link.close();
-        debug!(self.log, "DTLS session over"; "five_tuple" => %five_tuple, "why" => why);
+        self.note_end(five_tuple, ended);
         if self.links.capacity() > KEEP_ROOM && self.links.capacity() / 4 > self.links.len() {
             self.links.shrink_to(2 * self.links.len());
+        }
+    }
+
+    /// Counts and writes down how a session has ended, or why there is none.
+    fn note_end(&mut self, five_tuple: &FiveTuple, ended: &Ended) {
+        debug!(self.log, "DTLS session over"; "five_tuple" => %five_tuple, "reason" => %ended);
+        if let Some(reason) = ended.reason() {
+            self.drops.count(reason);
+            self.teller.tell(format_args!("DTLS session refused"), ended);
         }
     }
 
@@ -287,13 +303,14 @@ impl DtlsListenSocket {
             }
             match link.work(Session::tick) {
                 Some(Ok(())) => _ = self.handshakes.insert(five_tuple),
-                Some(Err(why)) => self.end(&five_tuple, &why),
+                Some(Err(why)) => self.end(&five_tuple, &tls_failed(why)),
                 None => {}
             }
         }
-        let overdue = self.links.iter().filter(|(_, link)| link.is_overdue(now));
-        for five_tuple in overdue.map(|(five_tuple, _)| *five_tuple).collect::<Vec<_>>() {
-            self.end(&five_tuple, "the client has not proved itself in time");
+        let overdue =
+            |(five_tuple, link): (&FiveTuple, &Rc<Link>)| Some((*five_tuple, link.overdue(now)?));
+        for (five_tuple, reason) in self.links.iter().filter_map(overdue).collect::<Vec<_>>() {
+            self.end(&five_tuple, &Ended::Refused(reason));
         }
         match (self.handshakes.is_empty(), self.links.is_empty()) {
             (false, _) => self.arm(HANDSHAKE_TICK),
@@ -396,6 +413,18 @@ impl Drop for DtlsListenSocket {
             link.close();
         }
     }
+}
+
+/// How a session ends whose client sends what OpenSSL does not go on with.
+fn failed(link: &Link, why: String) -> Ended {
+    match link.is_established() {
+        true => Ended::Broken(io::Error::other(why)),
+        false => tls_failed(why),
+    }
+}
+
+fn tls_failed(why: String) -> Ended {
+    Ended::Faulty(DropReason::TlsFailed, why)
 }
 
 /// The conversation in which the records of a DTLS client travel.

@@ -20,7 +20,6 @@ use tokio_rustls::rustls::server::Acceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::conversation::{Conversation, GoesOver};
-use super::ended::Ended;
 use super::link::Entered;
 use super::message_stream::{MessageStream, TLS_BUFFER};
 use super::rewound::Rewound;
@@ -29,6 +28,7 @@ use super::sniff::{Spoken, sniff};
 use crate::clock;
 use crate::paced::Paced;
 use crate::socket::caps::{Connected, Unproved};
+use crate::socket::ended::Ended;
 use crate::socket::proxy::{self, Client};
 
 /// A connection that was accepted and admitted.

@@ -10,7 +10,6 @@ use bytes::BytesMut;
 use sterna_proto::drops::DropReason;
 use tokio::time::{Sleep, sleep_until};
 
-use super::ended::Ended;
 use super::frames::Frames;
 use super::inbox::Place;
 use super::link::Link;
@@ -19,6 +18,7 @@ use super::shared::Shared;
 use crate::clock;
 use crate::peer_connection::PeerConnection;
 use crate::socket::caps::Unproved;
+use crate::socket::ended::Ended;
 use crate::socket::{BATCH, is_request};
 
 /// A connection while it carries messages.

@@ -8,10 +8,10 @@ use sterna_proto::address::FiveTuple;
 use sterna_proto::drops::DropReason;
 use sterna_proto::stun::{Class, peek_class};
 
-use super::ended::Ended;
 use super::outbox::Outbox;
 use super::shared::Shared;
 use crate::peer_connection::PeerConnection;
+use crate::socket::ended::Ended;
 use crate::transport::{ClientTransport, Frame, FrameKind, Sent};
 
 /// One connection as its client's transport sees it. The connection's future looks at it whenever

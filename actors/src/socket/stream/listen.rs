@@ -19,11 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::coop::unconstrained;
 
 use super::connection::Connection;
-use super::ended::Ended;
 use super::shared::{Shared, StreamTerms};
 use crate::counters::DropCounters;
 use crate::socket::ReceiveBatch;
 use crate::socket::accept::{Acceptor, NotAccepted};
+use crate::socket::ended::Ended;
 use crate::socket::options::{self, BindError, ListenOptions};
 use crate::transport::{ClientTransport, ListenSocket, Sent};
 
@@ -117,7 +117,7 @@ impl StreamListenSocket {
         self.shared.count(DropReason::AcceptFailed);
         if failed.is_pausing {
             let what = format_args!("no connection can be accepted for a moment");
-            self.shared.tell(what, &failed.error);
+            self.shared.teller.tell(what, &failed.error);
         }
     }
 }

@@ -8,7 +8,6 @@
 
 mod connection;
 mod conversation;
-mod ended;
 mod frames;
 mod inbox;
 mod link;

@@ -1,30 +1,28 @@
 //! What all connections of one listening socket share.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ipnet::IpNet;
-use slog::{Logger, debug, info};
+use slog::{Logger, debug};
 use sterna_proto::drops::DropReason;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::watch;
 use tokio_rustls::rustls;
 
-use super::ended::Ended;
 use super::inbox::Inbox;
 use super::link::Links;
-use crate::clock;
 use crate::config::Limits;
 use crate::counters::DropCounters;
 use crate::socket::caps::Caps;
+use crate::socket::ended::Ended;
+use crate::socket::teller::Teller;
 use crate::tls::TlsTerms;
 
 /// What a listening socket grants its connections.
@@ -56,14 +54,7 @@ pub(super) struct Shared {
     /// Where every connection reads to: an idle one holds no room of its own.
     room: RefCell<Box<[u8]>>,
     drops: RefCell<DropCounters>,
-    told: Cell<Told>,
-}
-
-/// Lines of the log within one second.
-#[derive(Clone, Copy)]
-struct Told {
-    since: Instant,
-    lines: u32,
+    pub(super) teller: Teller,
 }
 
 impl Shared {
@@ -71,6 +62,7 @@ impl Shared {
         Shared {
             local,
             caps: Caps::new(&terms.limits),
+            teller: Teller::new(local, terms.log.clone()),
             terms,
             inbox: RefCell::default(),
             links: Links::default(),
@@ -78,7 +70,6 @@ impl Shared {
             turns: Cell::new(0),
             room: RefCell::new(vec![0; READ_AT_ONCE].into_boxed_slice()),
             drops: RefCell::default(),
-            told: Cell::new(Told { since: clock::now(), lines: 0 }),
         }
     }
 
@@ -144,7 +135,7 @@ impl Shared {
         debug!(self.terms.log, "connection closed"; "client" => %from, "reason" => %ended);
         if let Some(reason) = ended.reason() {
             self.count(reason);
-            self.tell(format_args!("connection refused"), ended);
+            self.teller.tell(format_args!("connection refused"), ended);
         }
     }
 
@@ -156,27 +147,7 @@ impl Shared {
     pub(super) fn take_drops(&self) -> DropCounters {
         self.drops.take()
     }
-
-    /// A line without the client's address, some of them in a second: the counters say how many
-    /// there were.
-    pub(super) fn tell(&self, what: fmt::Arguments<'_>, why: &dyn fmt::Display) {
-        let now = clock::now();
-        let mut told = self.told.get();
-        if now.saturating_duration_since(told.since) >= SECOND {
-            told = Told { since: now, lines: 0 };
-        }
-        told.lines = told.lines.saturating_add(1);
-        self.told.set(told);
-        if told.lines <= LINES_A_SECOND {
-            info!(self.terms.log, "{what}"; "listener" => %self.local, "reason" => %why);
-        }
-    }
 }
 
 /// Bytes read at once.
 const READ_AT_ONCE: usize = 64 << 10;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Lines about refused connections in a second.
-const LINES_A_SECOND: u32 = 5;

@@ -22,7 +22,6 @@ use tokio::time::sleep;
 
 use super::connection::Connection;
 use super::conversation::{Conversation, GoesOver};
-use super::ended::Ended;
 use super::link::Entered;
 use super::listen::StreamListenSocket;
 use super::message_stream::MessageStream;
@@ -31,6 +30,7 @@ use super::shared::{Shared, StreamTerms};
 use crate::clock;
 use crate::config::Limits;
 use crate::peer_connection::PeerConnection;
+use crate::socket::ended::Ended;
 use crate::socket::{ListenOptions, ReceiveBatch};
 use crate::transport::{Frame, HeaderFields, ListenSocket, Sent};
 
