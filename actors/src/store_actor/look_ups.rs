@@ -9,28 +9,25 @@ use sterna_proto::session::StoresDown;
 use crate::credential_store::UserLookup;
 use crate::policy::TokenKey;
 
-use super::health::Store;
+use super::health::{Failed, Store};
 use super::{LookedUp, RestSecrets};
 
-/// The first store that knows the user is believed. Nobody can say that there is no such user while
-/// one of them is down.
+/// The first store that knows the user is believed. While one is down, what those behind it say is
+/// not the last word: it may know the name with another key.
 pub(super) async fn user(stores: Rc<[Store]>, wanted: UserLookup) -> Result<LookedUp, StoresDown> {
-    let (mut down, mut for_this_client) = (false, false);
+    let mut for_this_client = false;
     let hashed = matches!(wanted.user, ClaimedUser::Hashed(_));
-    for store in stores.iter().filter(|store| !hashed || store.finds_hashed()) {
+    // Nor is a store passed over that cannot tell who is meant. Clients may not hide their names
+    // where there is such a one, so that nobody is kept out who does as it is told.
+    for store in stores.iter().take_while(|store| !hashed || store.finds_hashed()) {
         let looks_at_client = !store.can_revalidate();
-        match store.ask(|store| store.user(wanted.clone())).await {
-            Ok(Some(user)) => {
-                return Ok(LookedUp { user: Some(user), for_this_client: looks_at_client });
-            }
-            Ok(None) => for_this_client |= looks_at_client,
-            Err(_) => down = true,
+        let asked = store.ask(|store| store.user(wanted.clone())).await;
+        for_this_client |= looks_at_client;
+        if let Some(user) = asked.map_err(|Failed| StoresDown)? {
+            return Ok(LookedUp { user: Some(user), for_this_client: looks_at_client });
         }
     }
-    match down {
-        true => Err(StoresDown),
-        false => Ok(LookedUp { user: None, for_this_client }),
-    }
+    Ok(LookedUp { user: None, for_this_client })
 }
 
 /// The secrets of all stores that are there.
@@ -47,26 +44,17 @@ pub(super) async fn rest_secrets(stores: Rc<[Store]>, realm: Arc<str>) -> RestSe
     read
 }
 
-/// The key of the first store that has one of this name.
+/// The key of the first store that has one of this name. While one is down, those behind it have no
+/// say, as for users.
 pub(super) async fn token_key(
     stores: Rc<[Store]>,
     kid: String,
 ) -> Result<Option<TokenKey>, StoresDown> {
-    match first_token_key(stores, kid).await {
-        (None, true) => Err(StoresDown),
-        (key, _) => Ok(key),
-    }
-}
-
-/// The same, and whether a store that might have another one was down.
-pub(super) async fn first_token_key(stores: Rc<[Store]>, kid: String) -> (Option<TokenKey>, bool) {
-    let mut down = false;
     for store in stores.iter() {
-        match store.ask(|store| store.token_key(kid.clone())).await {
-            Ok(Some(key)) => return (Some(key), down),
-            Ok(None) => {}
-            Err(_) => down = true,
+        let asked = store.ask(|store| store.token_key(kid.clone())).await;
+        if let Some(key) = asked.map_err(|Failed| StoresDown)? {
+            return Ok(Some(key));
         }
     }
-    (None, down)
+    Ok(None)
 }

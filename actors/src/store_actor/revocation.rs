@@ -256,11 +256,8 @@ impl Check {
         }
         let mut gone = Vec::new();
         for (kid, owners) in by_kid {
-            let (key, down) =
-                look_ups::first_token_key(self.stores.clone(), (**kid).to_owned()).await;
-            if down {
-                continue;
-            }
+            let key = look_ups::token_key(self.stores.clone(), (**kid).to_owned()).await;
+            let Ok(key) = key else { continue };
             let opens = key.map(|key| key.fingerprint());
             let lives =
                 |owner: &OwnerInUse| opens.is_some() && owner.owner.account.opened_by == opens;

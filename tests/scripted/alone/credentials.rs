@@ -87,13 +87,7 @@ impl Desk {
         user: ClaimedUser,
         client: IpAddr,
     ) -> impl Future<Output = Result<Answer, MailboxError>> + 'static {
-        let claim = Claim {
-            realm: REALM.into(),
-            user,
-            password_algorithm: PasswordAlgorithm::Md5,
-            answer_integrity: IntegrityAlgorithm::Sha1,
-        };
-        self.authenticator.send(FindKeys { claim, client, afresh: false })
+        self.authenticator.send(find_keys(user, client))
     }
 
     pub(crate) async fn answer(&self, user: ClaimedUser) -> Answer {
@@ -124,6 +118,16 @@ impl Desk {
         let line = self.log.expects(slog::Level::Info, "credential store answers again");
         assert_eq!(store, line.field("store"));
     }
+}
+
+fn find_keys(user: ClaimedUser, client: IpAddr) -> FindKeys {
+    let claim = Claim {
+        realm: REALM.into(),
+        user,
+        password_algorithm: PasswordAlgorithm::Md5,
+        answer_integrity: IntegrityAlgorithm::Sha1,
+    };
+    FindKeys { claim, client, afresh: false }
 }
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -287,12 +291,52 @@ fn stores_are_asked_in_their_order() {
         assert_eq!(["user carol", "user dave", "user erin"], *first.was_asked().await);
         assert_eq!(["user dave", "user erin"], *second.was_asked().await);
 
-        // What the second knows is known while the first is down; what it does not, nobody knows.
+        // What the second says is not the last word while the first is down: it may know the name
+        // with another password.
         first.goes_down();
         second.has("frank", "gull");
-        assert!(desk.lets_in("frank", "gull").await);
+        for name in ["frank", "grace"] {
+            assert!(desk.answer(named(name)).await.is_err(), "{name}");
+        }
         desk.outage_begins("first");
-        assert!(desk.answer(named("grace")).await.is_err());
+        assert!(second.was_asked().await.is_empty());
+        first.comes_back();
+        after(secs(2)).await;
+        assert!(desk.lets_in("frank", "gull").await);
+        desk.outage_ends("first");
+    });
+}
+
+#[test]
+fn a_store_that_is_down_lets_nobody_in_by_what_the_next_one_says() {
+    let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
+    first.has("alice", "changed");
+    second.has("alice", "leaked");
+    play(&[&first, &second], async |desk| {
+        assert!(desk.lets_in("alice", "changed").await);
+        first.goes_down();
+        // Whoever comes with the old password has the stores asked again, and hears of the key that
+        // is remembered.
+        after(secs(6)).await;
+        let afresh = FindKeys { afresh: true, ..find_keys(named("alice"), CLIENT) };
+        let found = desk.authenticator.send(afresh).await.expect("it is alive");
+        assert_eq!([key("alice", "changed")], found.expect("she is known").keys[..]);
+        desk.outage_begins("first");
+        after(LIFETIME).await;
+        assert!(desk.lets_in("alice", "changed").await);
+        assert!(second.was_asked().await.is_empty());
+    });
+}
+
+#[test]
+fn a_store_that_finds_no_hashes_is_not_passed_over_by_hash() {
+    let (first, second) = (PlayedStore::finding_no_hashes("first"), PlayedStore::new("second"));
+    first.has("alice", "changed");
+    second.has("alice", "leaked");
+    play(&[&first, &second], async |desk| {
+        let hash = ClaimedUser::Hashed(user_hash("alice", REALM).expect("a usable name"));
+        assert_eq!(None, desk.finds(hash).await.account);
+        assert!(desk.lets_in("alice", "changed").await);
     });
 }
 

@@ -302,3 +302,18 @@ fn stores_know_keys_of_access_tokens() {
         assert!(desk.finds(claim("stored", token)).await.account.is_none());
     });
 }
+
+#[test]
+fn a_store_that_is_down_may_have_another_key_of_the_same_name() {
+    let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
+    second.has_token_keys(vec![token_key("stored", &[3; 32])]);
+    with_oauth(Vec::new()).play(&[&first, &second], async |desk| {
+        let token = || claim("stored", sealed(clock::unix_now(), &[3; 32], &[9; 32], SERVER));
+        first.goes_down();
+        assert!(desk.answer(token()).await.is_err());
+        desk.log.expects(slog::Level::Error, "credential store is down");
+        first.comes_back();
+        assert!(desk.finds(token()).await.account.is_some());
+        desk.log.expects(slog::Level::Info, "credential store answers again");
+    });
+}

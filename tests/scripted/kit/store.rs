@@ -23,6 +23,7 @@ pub(crate) struct PlayedStore(Arc<Inner>);
 struct Inner {
     label: String,
     looks_at_clients: bool,
+    finds_hashed: bool,
     state: Mutex<State>,
     released: Notify,
 }
@@ -44,17 +45,22 @@ struct State {
 impl PlayedStore {
     /// A store without users.
     pub(crate) fn new(label: &str) -> PlayedStore {
-        PlayedStore::made(label, false)
+        PlayedStore::made(label, false, true)
+    }
+
+    /// One that knows nobody by the hash of the name.
+    pub(crate) fn finding_no_hashes(label: &str) -> PlayedStore {
+        PlayedStore::made(label, false, false)
     }
 
     /// One that answers for the client that asks and for no other, as an HTTP service does.
     pub(crate) fn looking_at_clients(label: &str) -> PlayedStore {
-        PlayedStore::made(label, true)
+        PlayedStore::made(label, true, true)
     }
 
-    fn made(label: &str, looks_at_clients: bool) -> PlayedStore {
-        let (label, state) = (label.to_owned(), Mutex::default());
-        PlayedStore(Arc::new(Inner { label, looks_at_clients, state, released: Notify::new() }))
+    fn made(label: &str, looks_at_clients: bool, finds_hashed: bool) -> PlayedStore {
+        let (label, state, released) = (label.to_owned(), Mutex::default(), Notify::new());
+        PlayedStore(Arc::new(Inner { label, looks_at_clients, finds_hashed, state, released }))
     }
 
     pub(crate) fn as_store(&self) -> Arc<dyn CredentialStore> {
@@ -175,7 +181,7 @@ impl CredentialStore for Inner {
     }
 
     fn finds_hashed(&self) -> bool {
-        true
+        self.finds_hashed
     }
 
     fn can_revalidate(&self) -> bool {
