@@ -62,7 +62,7 @@ pub struct FindKeys {
 }
 
 /// Take credentials from these sources from now on. What is remembered of the stores is asked for
-/// again, and stands in only while they are down.
+/// again, and stands in only while they are down; what other stores said is forgotten.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub struct SetSources(pub Arc<CredentialSources>);

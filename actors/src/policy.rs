@@ -115,8 +115,10 @@ impl fmt::Debug for UserSecret {
 pub struct CacheTerms {
     /// Users of one Authenticator; the one that was asked for least recently goes first.
     pub entries: usize,
-    /// How long an answer is good; while its store is down it is good for longer.
+    /// How long an answer is good without asking again.
     pub lifetime: Duration,
+    /// How long after its store confirmed it an answer stands in for a store that is down.
+    pub outage: Duration,
 }
 
 /// Access tokens of a third party (RFC 7635).

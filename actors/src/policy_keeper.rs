@@ -86,11 +86,13 @@ impl PolicyKeeper {
     fn tell(&self) {
         let merged = Merged::of(&self.policy, &self.stored);
         let sources = Arc::new(merged.sources());
+        // First, so that whoever knows of other stores asks those.
+        if let Some(stores) = &self.neighbours.stores {
+            let sources = sources.clone();
+            stores.do_send(SetStores { stores: self.policy.stores.clone(), sources });
+        }
         for authenticator in &self.neighbours.authenticators {
             authenticator.do_send(SetSources(sources.clone()));
-        }
-        if let Some(stores) = &self.neighbours.stores {
-            stores.do_send(SetStores { stores: self.policy.stores.clone(), sources });
         }
         if let Some(quotas) = &self.neighbours.quotas {
             quotas.do_send(SetQuotas(merged.quotas()));

@@ -10,6 +10,7 @@ mod health;
 mod look_ups;
 mod realms;
 mod revocation;
+mod told;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
@@ -36,7 +37,7 @@ use crate::supervision::{self, Spent};
 
 use health::Store;
 use realms::KnownRealms;
-use revocation::{Check, Checked};
+use revocation::{Check, Checked, Configured};
 
 /// Look up a user. The first store that knows it is believed.
 #[derive(Clone, Debug, Message)]
@@ -48,6 +49,8 @@ pub struct LookUpUser(pub UserLookup);
 pub struct LookedUp {
     /// The user, or `None` if no store has such a one.
     pub user: Option<StoredUser>,
+    /// The store that knows it, by its label.
+    pub store: Option<Arc<str>>,
     /// Whether this holds for the client that asked and for no other.
     pub for_this_client: bool,
 }
@@ -63,7 +66,8 @@ pub struct ReadRestSecrets {
 /// The secrets of a realm's time-limited credentials.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RestSecrets {
-    /// Those of the stores that are there.
+    /// Those of the stores that are there, and what the others named last, unless it is too long
+    /// ago.
     pub secrets: Vec<Vec<u8>>,
     /// Whether a store could not be asked, which may have others.
     pub incomplete: bool,
@@ -125,6 +129,8 @@ pub struct Panic;
 pub struct StoreActor {
     stores: Rc<[Store]>,
     sources: Arc<CredentialSources>,
+    /// What the configuration has said, and says no more.
+    configured: Rc<Configured>,
     neighbours: Option<StoreNeighbours>,
     /// Questions that are being answered.
     asked: FuturesUnordered<LocalBoxFuture<'static, ()>>,
@@ -148,6 +154,7 @@ impl StoreActor {
         let actor = StoreActor {
             stores: Rc::new([]),
             sources: Arc::new(CredentialSources::of_realm(no_realm)),
+            configured: Rc::default(),
             neighbours: None,
             asked: FuturesUnordered::new(),
             waiting: VecDeque::new(),
@@ -211,6 +218,7 @@ impl StoreActor {
         let check = Check {
             stores: self.stores.clone(),
             sources: self.sources.clone(),
+            configured: self.configured.clone(),
             neighbours,
             before: std::mem::take(&mut self.checked),
             log: self.log.clone(),
@@ -307,7 +315,11 @@ impl Handler<ReadRestSecrets> for StoreActor {
     type Result = Later<Result<RestSecrets, StoresDown>>;
 
     fn handle(&mut self, read: ReadRestSecrets, _: &mut Context<Self>) -> Self::Result {
-        self.answer(look_ups::rest_secrets(self.stores.clone(), read.realm).map(Ok))
+        let (stores, outage) = (self.stores.clone(), self.sources.cache.outage);
+        self.answer(async move {
+            let read = look_ups::rest_secrets(&stores, &read.realm).await;
+            Ok(read.within(outage, clock::now()))
+        })
     }
 }
 
@@ -315,7 +327,7 @@ impl Handler<LookUpTokenKey> for StoreActor {
     type Result = Later<Result<Option<TokenKey>, StoresDown>>;
 
     fn handle(&mut self, wanted: LookUpTokenKey, _: &mut Context<Self>) -> Self::Result {
-        self.answer(look_ups::token_key(self.stores.clone(), wanted.kid))
+        self.answer(look_ups::token_key(self.stores.clone(), wanted.kid.into()))
     }
 }
 
@@ -325,6 +337,7 @@ impl Handler<SetStores> for StoreActor {
     fn handle(&mut self, set: SetStores, _: &mut Context<Self>) {
         self.stores = Store::all(set.stores, &self.stores, &self.log);
         self.sources = set.sources;
+        self.configured.hear(&self.sources, clock::now());
         self.checks_due = CHECKS_AFTER_A_CHANGE;
         // A look that has begun goes by what does not hold any more.
         self.check = None;

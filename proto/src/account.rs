@@ -24,6 +24,9 @@ pub struct Account {
     /// The SHA-256 of the key that opened its access token: all that is kept of it, to see whether
     /// that key still is one.
     pub opened_by: Option<[u8; 32]>,
+    /// The store that told of the user, by the label that the log knows it by; `None` for users of
+    /// the configuration, and for credentials that need no entry for each user.
+    pub stored_in: Option<Arc<str>>,
     /// When the credential ends; `None` for one that does not.
     pub expires: Option<Instant>,
     /// What this user may have at most, where that differs from what its realm gives everybody.
@@ -41,6 +44,7 @@ impl Account {
             username,
             credential: CredentialKind::LongTerm,
             opened_by: None,
+            stored_in: None,
             expires: None,
             limits: UserLimits::default(),
             peers: None,

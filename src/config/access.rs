@@ -496,6 +496,9 @@ fn cache(raw: &RawCache) -> Result<CacheTerms, Fault> {
         lifetime: read("auth.cache.lifetime", &raw.lifetime, |text| {
             values::duration(text, CACHE_LIFETIME)
         })?,
+        outage: read("auth.cache.outage", &raw.outage, |text| {
+            values::duration(text, CACHE_OUTAGE)
+        })?,
     })
 }
 
@@ -608,6 +611,10 @@ const CACHE_MAX: usize = 1_048_576;
 
 const CACHE_LIFETIME: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+
+/// Whoever is removed behind the back of a store that is away comes in for so long.
+const CACHE_OUTAGE: RangeInclusive<Duration> =
+    Duration::ZERO..=Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A client repeats its request for less than a minute.
 const HOOK_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);

@@ -67,6 +67,7 @@ pub(super) struct RawAuth {
 pub(super) struct RawCache {
     pub(super) entries: Scalar,
     pub(super) lifetime: Scalar,
+    pub(super) outage: Scalar,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -313,7 +314,7 @@ impl Default for RawAuth {
 
 impl Default for RawCache {
     fn default() -> Self {
-        RawCache { entries: "65536".into(), lifetime: "60s".into() }
+        RawCache { entries: "65536".into(), lifetime: "60s".into(), outage: "1h".into() }
     }
 }
 

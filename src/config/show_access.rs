@@ -30,6 +30,7 @@ pub(super) struct ShownAuth<'a> {
 struct ShownCache {
     entries: usize,
     lifetime: String,
+    outage: String,
 }
 
 #[derive(Serialize)]
@@ -137,6 +138,7 @@ impl<'a> From<&'a Auth> for ShownAuth<'a> {
             cache: ShownCache {
                 entries: auth.cache.entries,
                 lifetime: seconds(auth.cache.lifetime),
+                outage: seconds(auth.cache.outage),
             },
             jwt: ShownJwt { secrets: hidden(&auth.jwt_secrets) },
             oauth: auth.oauth.as_ref().map(ShownOAuth::from).unwrap_or_default(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use sterna_proto::account::CredentialKind;
@@ -42,7 +43,13 @@ pub(super) enum Question {
 }
 
 /// What the StoreActor answered.
-pub(super) enum Heard {
+pub(super) struct Heard {
+    /// Which stores were asked: those that were the `asked`th.
+    asked: u64,
+    answer: Answer,
+}
+
+enum Answer {
     User(UserKey, Result<LookedUp, StoresDown>),
     Secrets(Arc<str>, Result<RestSecrets, StoresDown>),
     TokenKey(String, Result<Option<TokenKey>, StoresDown>),
@@ -80,6 +87,10 @@ impl Told {
 pub(super) struct Asking {
     ask: AskStores,
     lifetime: Duration,
+    /// The stores whose answers are remembered, by their labels.
+    stores: Vec<String>,
+    /// How often they were others.
+    changes: u64,
     users: Cache<UserKey, KnownUser>,
     /// Users that were asked for a moment ago: whoever wants to know afresh has it from there.
     fresh: Cache<UserKey, ()>,
@@ -102,15 +113,18 @@ pub(super) struct Asking {
 
 impl Asking {
     pub(super) fn new(ask: AskStores, sources: &CredentialSources) -> Asking {
+        let outage = sources.cache.outage;
         Asking {
             ask,
             lifetime: sources.cache.lifetime,
-            users: Cache::new(sources.cache.entries),
+            stores: sources.stores.labels.clone(),
+            changes: 0,
+            users: Cache::bridging(outage, sources.cache.entries),
             fresh: Cache::new(NOBODIES_MAX),
             nobodies: Cache::new(sources.cache.entries.min(NOBODIES_MAX)),
             untold: Cache::new(NOBODIES_MAX),
-            secrets: Cache::new(REALMS_MAX),
-            token_keys: Cache::new(TOKEN_KEYS_MAX),
+            secrets: Cache::bridging(outage, REALMS_MAX),
+            token_keys: Cache::bridging(outage, TOKEN_KEYS_MAX),
             fresh_token_keys: Cache::new(TOKEN_KEYS_MAX),
             no_token_keys: Cache::new(TOKEN_KEYS_MAX),
             waiting: HashMap::new(),
@@ -119,8 +133,16 @@ impl Asking {
     }
 
     pub(super) fn set_terms(&mut self, sources: &CredentialSources, now: Instant) {
+        let outage = sources.cache.outage;
         self.lifetime = sources.cache.lifetime;
         self.users.set_max(sources.cache.entries);
+        self.users.set_outage(outage);
+        self.secrets.set_outage(outage);
+        self.token_keys.set_outage(outage);
+        if self.stores != sources.stores.labels {
+            self.forget_all();
+            self.stores.clone_from(&sources.stores.labels);
+        }
         self.users.age(now);
         self.fresh.age(now);
         self.fresh_token_keys.age(now);
@@ -129,6 +151,18 @@ impl Asking {
         self.secrets.age(now);
         self.token_keys.age(now);
         self.no_token_keys.age(now);
+    }
+
+    /// Forgets what was heard of other stores, what they are about to answer included: nobody comes
+    /// in by a store that is none any more, nor by one that stands behind another one now.
+    fn forget_all(&mut self) {
+        self.changes += 1;
+        self.users.clear();
+        self.fresh.clear();
+        self.secrets.clear();
+        self.token_keys.clear();
+        self.fresh_token_keys.clear();
+        self.no_token_keys.clear();
     }
 
     pub(super) fn forget(&mut self, forget: &Forget) {
@@ -211,43 +245,51 @@ impl Asking {
         client: IpAddr,
         password_algorithm: PasswordAlgorithm,
     ) -> LocalBoxFuture<'static, Heard> {
+        let asked = self.changes;
         // Whoever does not answer at all is down as well.
-        match question {
+        let answer: LocalBoxFuture<'static, Answer> = match question {
             Question::User(key) => {
                 let (realm, user) = (key.realm.clone(), key.user.clone());
                 let wanted = UserLookup { realm, user, password_algorithm, client };
                 let asked = self.ask.user.send(LookUpUser(wanted));
-                Box::pin(async { Heard::User(key, asked.await.unwrap_or(Err(StoresDown))) })
+                Box::pin(async { Answer::User(key, asked.await.unwrap_or(Err(StoresDown))) })
             }
             Question::Secrets(realm) => {
                 let asked = self.ask.rest_secrets.send(ReadRestSecrets { realm: realm.clone() });
-                Box::pin(async { Heard::Secrets(realm, asked.await.unwrap_or(Err(StoresDown))) })
+                Box::pin(async { Answer::Secrets(realm, asked.await.unwrap_or(Err(StoresDown))) })
             }
             Question::TokenKey(kid) => {
                 let asked = self.ask.token_key.send(LookUpTokenKey { kid: kid.clone() });
-                Box::pin(async { Heard::TokenKey(kid, asked.await.unwrap_or(Err(StoresDown))) })
+                Box::pin(async { Answer::TokenKey(kid, asked.await.unwrap_or(Err(StoresDown))) })
             }
-        }
+        };
+        Box::pin(answer.map(move |answer| Heard { asked, answer }))
     }
 
-    /// Remembers an answer: what it tells, and who has waited for it.
+    /// Remembers an answer: what it tells, and who has waited for it. What other stores than the
+    /// present ones have said tells nothing, so that those who have waited for it ask again.
     pub(super) fn hear(&mut self, heard: Heard, clock: Clock) -> (Told, Vec<Waiter>) {
+        let of_present = heard.asked == self.changes;
         let mut told = Told::default();
-        let question = match heard {
-            Heard::User(key, answer) => {
-                told.user = Some(self.hear_user(&key, answer, clock));
+        let question = match heard.answer {
+            Answer::User(key, answer) => {
+                told.user = of_present.then(|| self.hear_user(&key, answer, clock));
                 Question::User(key)
             }
-            Heard::Secrets(realm, answer) => {
-                told.secrets = Some(self.hear_secrets(&realm, answer, clock.now));
+            Answer::Secrets(realm, answer) => {
+                told.secrets = of_present.then(|| self.hear_secrets(&realm, answer, clock.now));
                 Question::Secrets(realm)
             }
-            Heard::TokenKey(kid, answer) => {
-                told.token_key = Some(self.hear_token_key(&kid, answer, clock.now));
+            Answer::TokenKey(kid, answer) => {
+                told.token_key = of_present.then(|| self.hear_token_key(&kid, answer, clock.now));
                 Question::TokenKey(kid)
             }
         };
-        (told, self.waiting.remove(&question).unwrap_or_default())
+        let mut waiting = self.waiting.remove(&question).unwrap_or_default();
+        if !of_present {
+            waiting.iter_mut().for_each(|waiter| waiter.told = Told::default());
+        }
+        (told, waiting)
     }
 
     fn hear_user(
@@ -256,7 +298,7 @@ impl Asking {
         answer: Result<LookedUp, StoresDown>,
         clock: Clock,
     ) -> Result<Option<KnownUser>, StoresDown> {
-        let Ok(LookedUp { user, for_this_client }) = answer else {
+        let Ok(LookedUp { user, store, for_this_client }) = answer else {
             let for_all = UserKey { asker: None, ..key.clone() };
             let known =
                 [&for_all, key].into_iter().find_map(|key| stale(&mut self.users, key, clock.now));
@@ -290,12 +332,12 @@ impl Asking {
             _ => (user.name.clone(), CredentialKind::LongTerm),
         };
         let lifetime = user.keep.unwrap_or(self.lifetime).min(self.lifetime);
-        let known = KnownUser::stored(&key.realm, name, user, credential, clock);
+        let known = KnownUser::stored(&key.realm, name, (user, store), credential, clock);
         if lifetime.is_zero() {
             self.users.remove(&remembered);
         } else {
             self.fresh.put(remembered.clone(), (), clock.now + NOBODY_LIFETIME);
-            self.users.put(remembered, known.clone(), clock.now + lifetime);
+            self.users.confirm(remembered, known.clone(), clock.now, clock.now + lifetime);
         }
         Ok(Some(known))
     }
@@ -309,20 +351,15 @@ impl Asking {
         let Ok(secrets) = answer else {
             return stale(&mut self.secrets, realm, now).ok_or(StoresDown);
         };
-        if secrets.incomplete {
-            // Those that are known may be all there are, or not: they let in, and refuse nobody.
-            let known = stale(&mut self.secrets, realm, now).map(|known| known.secrets.clone());
-            let mut all = known.unwrap_or_default();
-            let fresh = secrets.secrets.into_iter();
-            let fresh: Vec<_> = fresh.filter(|secret| !all.contains(secret)).collect();
-            all.extend(fresh);
-            let secrets = Arc::new(RestSecrets { secrets: all, incomplete: true });
-            self.secrets.put(realm.clone(), secrets.clone(), now + self.lifetime.min(ASK_AGAIN));
-            return Ok(secrets);
-        }
         let secrets = Arc::new(secrets);
-        let lifetime = self.lifetime.min(SECRETS_LIFETIME);
-        self.secrets.put(realm.clone(), secrets.clone(), now + lifetime);
+        let (realm, known) = (realm.clone(), secrets.clone());
+        if secrets.incomplete {
+            // Some of them may be of before the outage, whose end the StoreActor knows.
+            self.secrets.put(realm, known, now + self.lifetime.min(ASK_AGAIN));
+        } else {
+            let lifetime = self.lifetime.min(SECRETS_LIFETIME);
+            self.secrets.confirm(realm, known, now, now + lifetime);
+        }
         Ok(secrets)
     }
 
@@ -338,7 +375,7 @@ impl Asking {
         match &key {
             Some(key) => {
                 self.fresh_token_keys.put(kid.to_owned(), (), now + NOBODY_LIFETIME);
-                self.token_keys.put(kid.to_owned(), key.clone(), now + self.lifetime);
+                self.token_keys.confirm(kid.to_owned(), key.clone(), now, now + self.lifetime);
             }
             None => {
                 self.token_keys.remove(&kid.to_owned());

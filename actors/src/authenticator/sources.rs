@@ -31,7 +31,7 @@ impl CredentialSources {
         CredentialSources {
             realms: vec![realm],
             oauth: None,
-            cache: CacheTerms { entries: 0, lifetime: Duration::ZERO },
+            cache: CacheTerms { entries: 0, lifetime: Duration::ZERO, outage: Duration::ZERO },
             stores: StoreTraits::default(),
         }
     }
@@ -42,6 +42,8 @@ impl CredentialSources {
 pub struct StoreTraits {
     /// Whether there are any.
     pub any: bool,
+    /// Which there are, in their order: what was heard of others is forgotten.
+    pub labels: Vec<String>,
     /// The algorithms under which all users of all stores can be proved, best first.
     pub algorithms: Vec<PasswordAlgorithm>,
     /// Whether all of them find users by the hash of their name.
@@ -65,6 +67,7 @@ impl StoreTraits {
         });
         StoreTraits {
             any: !stores.is_empty(),
+            labels: stores.iter().map(|store| store.label().to_owned()).collect(),
             algorithms,
             find_hashed: stores.iter().all(|store| store.finds_hashed()),
             look_at_clients: stores.iter().any(|store| !store.can_revalidate()),
@@ -175,11 +178,11 @@ impl KnownUser {
         KnownUser { account: Arc::new(account), keys }
     }
 
-    /// A user of a store, who is called `name` by itself.
+    /// A user of the store of this label, who is called `name` by itself.
     pub(crate) fn stored(
         realm: &Arc<str>,
         name: Arc<str>,
-        user: StoredUser,
+        (user, stored_in): (StoredUser, Option<Arc<str>>),
         credential: CredentialKind,
         clock: Clock,
     ) -> KnownUser {
@@ -190,6 +193,7 @@ impl KnownUser {
             quota_name: user.name,
             credential,
             opened_by: None,
+            stored_in,
             expires: user.expires.map(|date| clock.instant_of(date)),
             limits: user.limits,
             peers: user.peers,

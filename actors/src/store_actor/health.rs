@@ -13,11 +13,17 @@ use slog::{Logger, error, info};
 
 use crate::clock;
 use crate::credential_store::{CredentialStore, StoreError};
+use crate::policy::TokenKey;
+
+use super::told::{OfStore, Told};
 
 /// One of the stores.
 pub(super) struct Store {
     store: Arc<dyn CredentialStore>,
     health: Health,
+    label: Arc<str>,
+    secrets: Told,
+    token_keys: Told,
     log: Logger,
 }
 
@@ -41,7 +47,8 @@ struct Health {
 pub(super) struct Failed;
 
 impl Store {
-    /// These stores, with the health of those that are among `known`.
+    /// These stores, with the health of those that are among `known`, and with what those have said
+    /// that were at the same place.
     pub(super) fn all(
         stores: Vec<Arc<dyn CredentialStore>>,
         known: &[Store],
@@ -57,7 +64,11 @@ impl Store {
                 health.fault_logged.set(same.health.fault_logged.get());
                 health.quiet_until.set(same.health.quiet_until.get());
             }
-            Store { store, health, log: log.clone() }
+            let label: Arc<str> = store.label().into();
+            let same = known.iter().find(|known| known.label == label);
+            let secrets = same.map(|same| same.secrets.clone()).unwrap_or_default();
+            let token_keys = same.map(|same| same.token_keys.clone()).unwrap_or_default();
+            Store { store, health, label, secrets, token_keys, log: log.clone() }
         };
         stores.into_iter().map(with_health).collect()
     }
@@ -70,8 +81,37 @@ impl Store {
         self.store.can_revalidate()
     }
 
-    pub(super) fn label(&self) -> &str {
-        self.store.label()
+    pub(super) fn label(&self) -> &Arc<str> {
+        &self.label
+    }
+
+    /// Asks for the secrets of a realm; while the store is down, they are those that it named last.
+    pub(super) async fn rest_secrets(&self, realm: &Arc<str>) -> Result<OfStore, OfStore> {
+        let asked = self.ask(|store| store.rest_secrets(realm.clone())).await;
+        let Ok(mut secrets) = asked else { return Err(self.secrets.last(realm)) };
+        // Anybody can sign with a secret that is none.
+        secrets.retain(|secret| !secret.is_empty());
+        self.secrets.hear(realm, &secrets, clock::now());
+        Ok(OfStore { values: secrets, of_old: None })
+    }
+
+    /// The secrets of a realm that it named once, and has taken back.
+    pub(super) fn dropped_secrets(&self, realm: &Arc<str>) -> Vec<Vec<u8>> {
+        self.secrets.dropped(realm)
+    }
+
+    /// Asks for a key of access tokens.
+    pub(super) async fn token_key(&self, kid: &Arc<str>) -> Result<Option<TokenKey>, Failed> {
+        let key = self.ask(|store| store.token_key((**kid).to_owned())).await?;
+        let said: Vec<_> = key.iter().map(|key| key.fingerprint().to_vec()).collect();
+        self.token_keys.hear(kid, &said, clock::now());
+        Ok(key)
+    }
+
+    /// The fingerprints of keys of access tokens as it named them last, and of those that it has
+    /// taken back.
+    pub(super) fn told_token_keys(&self, kid: &Arc<str>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        (self.token_keys.last(kid).values, self.token_keys.dropped(kid))
     }
 
     /// Asks the store, unless it rests.
@@ -122,7 +162,7 @@ impl Store {
         self.health.failures.set(0);
         if self.health.logged.replace(false) {
             self.health.quiet_until.set(Some(now + QUIET));
-            info!(self.log, "credential store answers again"; "store" => self.store.label());
+            info!(self.log, "credential store answers again"; "store" => &*self.label);
         }
     }
 
@@ -133,7 +173,7 @@ impl Store {
         if self.health.fault_logged.get().is_none_or(|then| now - then >= QUIET) {
             self.health.fault_logged.set(Some(now));
             error!(self.log, "credential store cannot answer what it was asked";
-                "store" => self.store.label(), "cause" => cause);
+                "store" => &*self.label, "cause" => cause);
         }
     }
 
@@ -145,7 +185,7 @@ impl Store {
         if (lasts || !quiet) && !self.health.logged.replace(true) {
             error!(self.log, "credential store is down: users that are known already get in, \
                 others are answered 500";
-                "store" => self.store.label(), "cause" => cause);
+                "store" => &*self.label, "cause" => cause);
         }
         if lasts {
             self.health.rests_until.set(Some(now + REST));

@@ -9,8 +9,9 @@ use sterna_proto::session::StoresDown;
 use crate::credential_store::UserLookup;
 use crate::policy::TokenKey;
 
+use super::LookedUp;
 use super::health::{Failed, Store};
-use super::{LookedUp, RestSecrets};
+use super::told::ReadSecrets;
 
 /// The first store that knows the user is believed. While one is down, what those behind it say is
 /// not the last word: it may know the name with another key.
@@ -24,23 +25,21 @@ pub(super) async fn user(stores: Rc<[Store]>, wanted: UserLookup) -> Result<Look
         let asked = store.ask(|store| store.user(wanted.clone())).await;
         for_this_client |= looks_at_client;
         if let Some(user) = asked.map_err(|Failed| StoresDown)? {
-            return Ok(LookedUp { user: Some(user), for_this_client: looks_at_client });
+            let store = Some(store.label().clone());
+            return Ok(LookedUp { user: Some(user), store, for_this_client: looks_at_client });
         }
     }
-    Ok(LookedUp { user: None, for_this_client })
+    Ok(LookedUp { user: None, store: None, for_this_client })
 }
 
-/// The secrets of all stores that are there.
-pub(super) async fn rest_secrets(stores: Rc<[Store]>, realm: Arc<str>) -> RestSecrets {
-    let mut read = RestSecrets::default();
-    for store in stores.iter() {
-        match store.ask(|store| store.rest_secrets(realm.clone())).await {
-            Ok(secrets) => read.secrets.extend(secrets),
-            Err(_) => read.incomplete = true,
-        }
+/// The secrets of all stores: of those that are down what they said last.
+pub(super) async fn rest_secrets(stores: &[Store], realm: &Arc<str>) -> ReadSecrets {
+    let mut read = ReadSecrets::default();
+    for store in stores {
+        let asked = store.rest_secrets(realm).await;
+        read.incomplete |= asked.is_err();
+        read.of_stores.push(asked.unwrap_or_else(|of_old| of_old));
     }
-    // Anybody can sign with a secret that is none.
-    read.secrets.retain(|secret| !secret.is_empty());
     read
 }
 
@@ -48,11 +47,10 @@ pub(super) async fn rest_secrets(stores: Rc<[Store]>, realm: Arc<str>) -> RestSe
 /// say, as for users.
 pub(super) async fn token_key(
     stores: Rc<[Store]>,
-    kid: String,
+    kid: Arc<str>,
 ) -> Result<Option<TokenKey>, StoresDown> {
     for store in stores.iter() {
-        let asked = store.ask(|store| store.token_key(kid.clone())).await;
-        if let Some(key) = asked.map_err(|Failed| StoresDown)? {
+        if let Some(key) = store.token_key(&kid).await.map_err(|Failed| StoresDown)? {
             return Ok(Some(key));
         }
     }

@@ -13,7 +13,7 @@ use super::{RealmsRead, look_ups};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct KnownRealms {
     /// By the label of the store.
-    by_store: Vec<(String, Vec<StoredRealm>)>,
+    by_store: Vec<(Arc<str>, Vec<StoredRealm>)>,
     with_secrets: BTreeSet<Arc<str>>,
 }
 
@@ -28,7 +28,7 @@ impl KnownRealms {
     }
 
     fn of_store(&self, label: &str) -> Vec<StoredRealm> {
-        let same = self.by_store.iter().find(|(of, _)| of == label);
+        let same = self.by_store.iter().find(|(of, _)| **of == *label);
         same.map(|(_, realms)| realms.clone()).unwrap_or_default()
     }
 }
@@ -43,14 +43,14 @@ pub(super) async fn read(
     for store in stores.iter() {
         let read = store.ask(|store| store.realms()).await;
         let realms = read.unwrap_or_else(|_| before.of_store(store.label()));
-        known.by_store.push((store.label().to_owned(), realms));
+        known.by_store.push((store.label().clone(), realms));
     }
     let mut names = configured;
     names.extend(known.realms().map(|realm| realm.name.clone()));
     for name in names {
-        let read = look_ups::rest_secrets(stores.clone(), name.clone()).await;
+        let read = look_ups::rest_secrets(&stores, &name).await;
         let had_some = read.incomplete && before.with_secrets.contains(&name);
-        if had_some || !read.secrets.is_empty() {
+        if had_some || !read.all().is_empty() {
             known.with_secrets.insert(name);
         }
     }

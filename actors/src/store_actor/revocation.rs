@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -13,19 +14,42 @@ use sterna_proto::peer_rules::PeerLists;
 use sterna_proto::session::Owner;
 
 use crate::authenticator::{CredentialSources, Forget, KnownRealm};
+use crate::credential_store::StoredUser;
 use crate::quota_keeper::{LeaseId, ListOwners, OwnerInUse, RevokeLeases};
 use crate::usage::OneLine;
 
 use super::health::Store;
+use super::told::Told;
 use super::{StoreNeighbours, look_ups};
 
 /// One look at all owners of allocations.
 pub(super) struct Check {
     pub(super) stores: Rc<[Store]>,
     pub(super) sources: Arc<CredentialSources>,
+    pub(super) configured: Rc<Configured>,
     pub(super) neighbours: StoreNeighbours,
     pub(super) before: Checked,
     pub(super) log: Logger,
+}
+
+/// What the configuration has said of secrets and keys: it is a store that is never down.
+#[derive(Default)]
+pub(super) struct Configured {
+    secrets: Told,
+    token_keys: Told,
+}
+
+impl Configured {
+    pub(super) fn hear(&self, sources: &CredentialSources, now: Instant) {
+        let secrets = sources.realms.iter();
+        let secrets = secrets.map(|realm| (realm.name.clone(), realm.rest_secrets.clone()));
+        self.secrets.hear_all(secrets.collect(), now);
+        let mut keys: BTreeMap<Arc<str>, Vec<Vec<u8>>> = BTreeMap::new();
+        for key in sources.oauth.iter().flat_map(|oauth| &oauth.keys) {
+            keys.entry(key.kid.as_str().into()).or_default().push(key.fingerprint().to_vec());
+        }
+        self.token_keys.hear_all(keys, now);
+    }
 }
 
 /// What the last look has seen, so that the next one need not compute it again.
@@ -34,9 +58,20 @@ pub(super) struct Checked {
     sources: Option<Arc<CredentialSources>>,
     known: HashMap<Arc<str>, Rc<KnownRealm>>,
     /// The stores' secrets of each realm whose credentials are in use.
-    secrets: HashMap<Arc<str>, Vec<Vec<u8>>>,
-    /// Leases whose owners were seen to be proved by these.
+    secrets: HashMap<Arc<str>, SecretsSeen>,
+    /// Leases whose owners were held against these.
     leases: HashSet<LeaseId>,
+}
+
+/// What is known of a realm's secrets in the stores.
+#[derive(PartialEq, Eq)]
+struct SecretsSeen {
+    /// Those that are good, and those that a store which is down named last.
+    good: Vec<Vec<u8>>,
+    /// While a store is down: those that were taken back, by others or before.
+    dropped: Vec<Vec<u8>>,
+    /// Whether a store is down, so that there may be others.
+    incomplete: bool,
 }
 
 type Owners<'a> = Vec<&'a OwnerInUse>;
@@ -53,10 +88,17 @@ enum Verdict {
 /// What the stores say of a realm's owners.
 struct Seen {
     realm: Arc<str>,
-    /// Its secrets, if they were read: all of them or none.
-    secrets: Option<Vec<Vec<u8>>>,
-    /// Leases of which nothing could be said.
-    unjudged: Vec<LeaseId>,
+    /// Its secrets, if they were read.
+    secrets: Option<SecretsSeen>,
+}
+
+/// An owner, while the stores are asked for its user in turn.
+struct Sought<'a> {
+    owner: &'a OwnerInUse,
+    /// Where it came from there is no such user any more, or another one.
+    dropped: bool,
+    /// A store has told of the user with this key.
+    confirmed: bool,
 }
 
 impl Check {
@@ -87,7 +129,6 @@ impl Check {
         }
         by_realm.retain(|_, owners| !owners.is_empty());
         let mut after = Checked { sources: Some(self.sources.clone()), ..Checked::default() };
-        after.leases = owners.iter().flat_map(|owner| owner.leases.iter().copied()).collect();
         let mut asked = FuturesUnordered::new();
         let mut realms = by_realm.iter();
         loop {
@@ -97,14 +138,12 @@ impl Check {
                 asked.push(self.ask_stores(realm, owners, known.get(*realm).map(|known| &**known)));
             }
             let Some(seen) = asked.next().await else { break };
-            for lease in seen.unjudged {
-                after.leases.remove(&lease);
-            }
             if let Some(secrets) = seen.secrets {
                 after.secrets.insert(seen.realm, secrets);
             }
         }
         drop(asked);
+        after.leases = leases_of(&owners.iter().collect());
         after.known = known;
         after
     }
@@ -134,7 +173,7 @@ impl Check {
             CredentialKind::Hook => true,
             CredentialKind::TimeLimited => return Verdict::Ask,
             CredentialKind::SignedToken => {
-                self.same_sources() && self.is_known(owner) || is_signed(&owner.owner, known, &[])
+                self.same_sources() && self.is_known(owner) || is_token(&owner.owner, known)
             }
             CredentialKind::LongTerm => match known.named(&account.username) {
                 Some(user) => {
@@ -156,13 +195,13 @@ impl Check {
         if lives { Verdict::Lives } else { Verdict::Gone }
     }
 
-    async fn ask_stores(
+    async fn ask_stores<'a>(
         &self,
         realm: &Arc<str>,
-        owners: &Owners<'_>,
+        owners: &Owners<'a>,
         known: Option<&KnownRealm>,
     ) -> Seen {
-        let mut seen = Seen { realm: realm.clone(), secrets: None, unjudged: Vec::new() };
+        let mut seen = Seen { realm: realm.clone(), secrets: None };
         let gone = self.without_stored_users(realm, owners).await;
         self.end(realm, &gone).await;
         if let Some(known) = known {
@@ -177,46 +216,61 @@ impl Check {
     /// Those whose user is gone from the stores, or has another key or other peers there.
     async fn without_stored_users<'a>(&self, realm: &Arc<str>, owners: &Owners<'a>) -> Owners<'a> {
         let mut gone = Vec::new();
-        let mut stored: BTreeMap<Arc<str>, Owners<'a>> = BTreeMap::new();
+        let mut stored: BTreeMap<Arc<str>, Vec<Sought<'a>>> = BTreeMap::new();
         for &owner in of_kind(owners, CredentialKind::LongTerm) {
-            stored.entry(owner.owner.account.username.clone()).or_default().push(owner);
+            // The configuration knows no such user, or the stores would not be asked.
+            let dropped = owner.owner.account.stored_in.is_none();
+            let sought = Sought { owner, dropped, confirmed: false };
+            stored.entry(owner.owner.account.username.clone()).or_default().push(sought);
         }
-        let names: Vec<Arc<str>> = stored.keys().cloned().collect();
-        for names in names.chunks(USERS_AT_ONCE) {
-            let mut wanted: BTreeSet<Arc<str>> = names.iter().cloned().collect();
-            self.without_stored_user(realm, &stored, &mut wanted, &mut gone).await;
+        while !stored.is_empty() {
+            let later = stored.keys().nth(USERS_AT_ONCE).cloned();
+            let later = later.map(|name| stored.split_off(&name)).unwrap_or_default();
+            let wanted = std::mem::replace(&mut stored, later);
+            self.without_stored_user(realm, wanted, &mut gone).await;
         }
         gone
     }
 
-    /// Asks the stores in their order for the users that are `wanted`.
+    /// Asks the stores in their order for the users that are `wanted`. The first that knows one is
+    /// believed. What the stores behind one that is down say is not the last word on anybody but
+    /// those who have come from there: what gave is what takes away.
     async fn without_stored_user<'a>(
         &self,
         realm: &Arc<str>,
-        stored: &BTreeMap<Arc<str>, Owners<'a>>,
-        wanted: &mut BTreeSet<Arc<str>>,
+        mut wanted: BTreeMap<Arc<str>, Vec<Sought<'a>>>,
         gone: &mut Owners<'a>,
     ) {
-        let owners_of = |name: &Arc<str>| stored.get(name).into_iter().flatten().copied();
+        let mut down = false;
         for store in self.stores.iter().filter(|store| store.can_revalidate()) {
             if wanted.is_empty() {
                 return;
             }
-            let names = wanted.iter().cloned().collect();
-            // What the stores behind one that is down say is not the last word.
+            let names = wanted.keys().cloned().collect();
             let Ok(users) = store.ask(|store| store.users(realm.clone(), names)).await else {
-                return;
+                down = true;
+                continue;
             };
-            for user in users.into_iter().filter(|user| wanted.remove(&user.name)) {
-                let lives = |owner: &Owner| {
-                    user.secret.key(owner.password_algorithm, &user.name, realm).as_ref()
-                        == Some(&owner.key)
-                        && same_peers(&user.peers, &owner.account.peers)
-                };
-                gone.extend(owners_of(&user.name).filter(|owner| !lives(&owner.owner)));
-            }
+            let users: BTreeMap<_, _> = users.iter().map(|user| (&user.name, user)).collect();
+            wanted.retain(|name, sought| {
+                let user = users.get(name).copied();
+                for sought in sought.iter_mut() {
+                    let lives = user.is_some_and(|user| is_user(&sought.owner.owner, user));
+                    let from_here = sought.owner.owner.account.stored_in.as_ref();
+                    sought.confirmed |= lives;
+                    sought.dropped |= !lives && from_here == Some(store.label());
+                }
+                let is_last_word = user.is_some() && !down;
+                if is_last_word {
+                    let others = sought.iter().filter(|sought| !sought.confirmed);
+                    gone.extend(others.map(|sought| sought.owner));
+                }
+                !is_last_word
+            });
         }
-        gone.extend(wanted.iter().flat_map(owners_of));
+        let left = wanted.values().flatten();
+        let left = left.filter(|sought| !down || sought.dropped && !sought.confirmed);
+        gone.extend(left.map(|sought| sought.owner));
     }
 
     /// Those whose credential was signed with a secret that is gone.
@@ -230,21 +284,26 @@ impl Check {
         if signed.is_empty() {
             return Vec::new();
         }
-        let read = look_ups::rest_secrets(self.stores.clone(), seen.realm.clone()).await;
-        if read.incomplete {
-            // It may be one of those that cannot be read.
-            let leases = signed.iter().flat_map(|owner| owner.leases.iter().copied());
-            seen.unjudged.extend(leases);
-            return Vec::new();
+        let realm = &seen.realm;
+        let read = look_ups::rest_secrets(&self.stores, realm).await;
+        let incomplete = read.incomplete;
+        let mut dropped = Vec::new();
+        if incomplete {
+            dropped = self.configured.secrets.dropped(realm);
+            dropped.extend(self.stores.iter().flat_map(|store| store.dropped_secrets(realm)));
         }
-        let same = self.same_sources()
-            && self.before.secrets.get(&seen.realm).is_some_and(|before| *before == read.secrets);
+        let secrets = SecretsSeen { good: read.all(), dropped, incomplete };
+        let same = self.same_sources() && self.before.secrets.get(realm) == Some(&secrets);
         let gone = signed
             .into_iter()
             .filter(|owner| !(same && self.is_known(owner)))
-            .filter(|owner| !is_signed(&owner.owner, known, &read.secrets))
+            .filter(|owner| {
+                // It may be one of those that cannot be read, unless it is one that was taken back.
+                !is_signed(&owner.owner, known, &secrets.good)
+                    && (!incomplete || is_signed_with(&owner.owner, known, secrets.dropped.iter()))
+            })
             .collect();
-        seen.secrets = Some(read.secrets);
+        seen.secrets = Some(secrets);
         gone
     }
 
@@ -256,11 +315,25 @@ impl Check {
         }
         let mut gone = Vec::new();
         for (kid, owners) in by_kid {
-            let key = look_ups::token_key(self.stores.clone(), (**kid).to_owned()).await;
-            let Ok(key) = key else { continue };
-            let opens = key.map(|key| key.fingerprint());
-            let lives =
-                |owner: &OwnerInUse| opens.is_some() && owner.owner.account.opened_by == opens;
+            let (mut good, mut dropped) = (Vec::new(), self.configured.token_keys.dropped(kid));
+            let mut down = false;
+            for store in self.stores.iter() {
+                let asked = store.token_key(kid).await;
+                let (told, taken_back) = store.told_token_keys(kid);
+                good.extend(told);
+                dropped.extend(taken_back);
+                down |= asked.is_err();
+                // The first that has one is believed.
+                if !down && matches!(asked, Ok(Some(_))) {
+                    break;
+                }
+            }
+            let lives = |owner: &OwnerInUse| {
+                let is_opener = |key: &Vec<u8>| {
+                    owner.owner.account.opened_by.is_some_and(|opener| **key == opener)
+                };
+                good.iter().any(is_opener) || down && !dropped.iter().any(is_opener)
+            };
             gone.extend(owners.into_iter().filter(|owner| !lives(owner)));
         }
         gone
@@ -296,6 +369,16 @@ fn of_kind<'o, 'a>(
     owners.iter().filter(move |owner| owner.owner.account.credential == kind)
 }
 
+fn leases_of(owners: &Owners<'_>) -> HashSet<LeaseId> {
+    owners.iter().flat_map(|owner| owner.leases.iter().copied()).collect()
+}
+
+/// Whether the owner is this user with its key, under its peers.
+fn is_user(owner: &Owner, user: &StoredUser) -> bool {
+    let key = user.secret.key(owner.password_algorithm, &user.name, &owner.account.realm);
+    key.as_ref() == Some(&owner.key) && same_peers(&user.peers, &owner.account.peers)
+}
+
 /// Whether a user's own peer lists say the same. An allocation lives by those that it was made
 /// under: whose have changed comes in again under the new ones.
 fn same_peers(some: &Option<Arc<PeerLists>>, others: &Option<Arc<PeerLists>>) -> bool {
@@ -312,15 +395,25 @@ fn same_peers(some: &Option<Arc<PeerLists>>, others: &Option<Arc<PeerLists>>) ->
     sorted(some) == sorted(others)
 }
 
-/// Whether one of the secrets makes the owner's key.
+/// Whether one of the secrets makes the owner's key, be it of the configuration or a stored one.
 fn is_signed(owner: &Owner, known: &KnownRealm, stored: &[Vec<u8>]) -> bool {
+    is_signed_with(owner, known, known.realm.rest_secrets.iter().chain(stored))
+}
+
+fn is_signed_with<'a>(
+    owner: &'a Owner,
+    known: &'a KnownRealm,
+    secrets: impl Iterator<Item = &'a Vec<u8>> + 'a,
+) -> bool {
     let Owner { account, key, password_algorithm } = owner;
     let (realm, name) = (&known.realm, &account.username);
-    if account.credential == CredentialKind::SignedToken {
-        return realm.signed_token_keys(name, *password_algorithm).any(|made| made == *key);
-    }
-    let secrets = realm.rest_secrets.iter().chain(stored);
     realm.time_limited_keys(secrets, name, *password_algorithm).any(|made| made == *key)
+}
+
+/// Whether one of the secrets of signed tokens makes the owner's key.
+fn is_token(owner: &Owner, known: &KnownRealm) -> bool {
+    let Owner { account, key, password_algorithm } = owner;
+    known.realm.signed_token_keys(&account.username, *password_algorithm).any(|made| made == *key)
 }
 
 /// Realms that are looked at at once, so that one whose store is slow does not keep the others.

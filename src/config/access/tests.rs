@@ -46,7 +46,7 @@ auth:
       peers: {deny: ["2001:db8::/32"]}
   stores: [sqlite, "postgres://u:p@db.example/turn?sslmode=require"]
   expiry: strict
-  cache: {entries: 1000, lifetime: 5m}
+  cache: {entries: 1000, lifetime: 5m, outage: 2h}
   jwt: {secrets: [a-token-secret-of-the-north-32-bytes]}
   oauth:
     server_name: turn.north.example
@@ -87,7 +87,8 @@ fn values_are_read() {
     let stores: Vec<String> = auth.stores.iter().map(ToString::to_string).collect();
     assert_eq!(vec!["sqlite", "postgres://db.example:5432/turn"], stores);
     assert_eq!(ExpiryPolicy::Strict, auth.expiry);
-    assert_eq!(CacheTerms { entries: 1000, lifetime: Duration::from_secs(300) }, auth.cache);
+    let [lifetime, outage] = [300, 7200].map(Duration::from_secs);
+    assert_eq!(CacheTerms { entries: 1000, lifetime, outage }, auth.cache);
     let oauth = auth.oauth.as_ref().expect("it is there");
     let key = &oauth.keys["Kid.1"];
     assert_eq!(b"0123456789abcdef", key.key.expose().as_slice());
@@ -238,6 +239,7 @@ fn faults_of_stores_name_key_value_and_cure() {
         ("auth: {expiry: never}", "auth.expiry: \"never\" is none of allocate, refresh, strict"),
         ("auth: {cache: {entries: 0}}", "auth.cache.entries: \"0\" is not from 1 to 1048576"),
         ("auth: {cache: {lifetime: 0s}}", "auth.cache.lifetime: \"0s\" is not from 1s to 1day"),
+        ("auth: {cache: {outage: 8d}}", "auth.cache.outage: \"8d\" is not from 0s to 7days"),
         ("auth: {jwt: {secrets: ['']}}", "auth.jwt.secrets: the secret is empty"),
         ("auth: {hook: ftp://x}", "auth.hook.url: is not the URL of an HTTP service"),
         (

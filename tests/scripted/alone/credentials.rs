@@ -25,7 +25,7 @@ pub(crate) struct Desk {
     pub(crate) authenticator: Addr<Authenticator>,
     pub(crate) store_actor: Addr<StoreActor>,
     pub(crate) log: Log,
-    sources: CredentialSources,
+    pub(crate) sources: CredentialSources,
 }
 
 type Answer = Result<FoundKeys, StoresDown>;
@@ -41,13 +41,19 @@ impl Default for Configured {
     fn default() -> Configured {
         Configured {
             realm: Realm::of_users(REALM, Vec::new()),
-            cache: CacheTerms { entries: 100, lifetime: LIFETIME },
+            cache: remembering(100),
             oauth: None,
         }
     }
 }
 
-const LIFETIME: Duration = secs(60);
+/// So many users, each for a minute, and for an hour while a store is down.
+pub(crate) fn remembering(entries: usize) -> CacheTerms {
+    CacheTerms { entries, lifetime: LIFETIME, outage: OUTAGE }
+}
+
+pub(crate) const LIFETIME: Duration = secs(60);
+pub(crate) const OUTAGE: Duration = secs(3600);
 
 impl Configured {
     pub(crate) fn play(self, stores: &[&PlayedStore], script: impl AsyncFnOnce(&Desk)) {
@@ -73,7 +79,7 @@ impl Configured {
     }
 }
 
-fn play(stores: &[&PlayedStore], script: impl AsyncFnOnce(&Desk)) {
+pub(crate) fn play(stores: &[&PlayedStore], script: impl AsyncFnOnce(&Desk)) {
     Configured::default().play(stores, script);
 }
 
@@ -99,28 +105,38 @@ impl Desk {
     }
 
     /// Whether the user of this name is let in with this password, as the Authenticator says.
-    async fn lets_in(&self, name: &str, password: &str) -> bool {
+    pub(crate) async fn lets_in(&self, name: &str, password: &str) -> bool {
         let found = self.finds(named(name)).await;
         found.account.is_some() && found.keys.contains(&key(name, password))
     }
 
-    async fn knows_nobody(&self, name: &str) {
+    /// Other stores, as the PolicyKeeper tells of them.
+    pub(crate) async fn has_stores(&self, stores: &[&PlayedStore]) {
+        let stores: Vec<_> = stores.iter().map(|store| store.as_store()).collect();
+        let traits = StoreTraits::of(&stores);
+        let sources = Arc::new(CredentialSources { stores: traits, ..self.sources.clone() });
+        let set = SetStores { stores, sources: sources.clone() };
+        self.store_actor.send(set).await.expect("it is alive");
+        self.authenticator.send(SetSources(sources)).await.expect("it is alive");
+    }
+
+    pub(crate) async fn knows_nobody(&self, name: &str) {
         let found = self.finds(named(name)).await;
         assert_eq!((None, 1), (found.account, found.keys.len()), "{name}");
     }
 
-    fn outage_begins(&self, store: &str) {
+    pub(crate) fn outage_begins(&self, store: &str) {
         let line = self.log.expects(slog::Level::Error, "credential store is down");
         assert_eq!((store, "no connection"), (line.field("store"), line.field("cause")));
     }
 
-    fn outage_ends(&self, store: &str) {
+    pub(crate) fn outage_ends(&self, store: &str) {
         let line = self.log.expects(slog::Level::Info, "credential store answers again");
         assert_eq!(store, line.field("store"));
     }
 }
 
-fn find_keys(user: ClaimedUser, client: IpAddr) -> FindKeys {
+pub(crate) fn find_keys(user: ClaimedUser, client: IpAddr) -> FindKeys {
     let claim = Claim {
         realm: REALM.into(),
         user,
@@ -130,7 +146,7 @@ fn find_keys(user: ClaimedUser, client: IpAddr) -> FindKeys {
     FindKeys { claim, client, afresh: false }
 }
 
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(crate) fn key(name: &str, password: &str) -> Key {
     let key = Key::long_term(PasswordAlgorithm::Md5, name, REALM, password);
@@ -188,7 +204,7 @@ fn nobody_is_remembered_for_a_shorter_time() {
 fn made_up_names_push_no_user_out() {
     let store = PlayedStore::new("db");
     store.has("carol", "lark");
-    let cache = CacheTerms { entries: 3, lifetime: LIFETIME };
+    let cache = remembering(3);
     Configured { cache, ..Configured::default() }.play(&[&store], async |desk| {
         assert!(desk.lets_in("carol", "lark").await);
         for number in 0..20 {
@@ -206,7 +222,7 @@ fn the_cache_is_bounded_and_forgets_whom_it_has_not_heard_of_for_longest() {
     for name in ["a", "b", "c"] {
         store.has(name, "p");
     }
-    let cache = CacheTerms { entries: 2, lifetime: LIFETIME };
+    let cache = remembering(2);
     Configured { cache, ..Configured::default() }.play(&[&store], async |desk| {
         for name in ["a", "b", "a", "c"] {
             assert!(desk.lets_in(name, "p").await);
@@ -223,7 +239,7 @@ fn the_cache_is_bounded_and_forgets_whom_it_has_not_heard_of_for_longest() {
 fn a_cache_of_nothing_asks_each_time() {
     let store = PlayedStore::new("db");
     store.has("carol", "lark");
-    let cache = CacheTerms { entries: 0, lifetime: LIFETIME };
+    let cache = remembering(0);
     Configured { cache, ..Configured::default() }.play(&[&store], async |desk| {
         assert!(desk.lets_in("carol", "lark").await);
         assert!(desk.lets_in("carol", "lark").await);
@@ -308,27 +324,6 @@ fn stores_are_asked_in_their_order() {
 }
 
 #[test]
-fn a_store_that_is_down_lets_nobody_in_by_what_the_next_one_says() {
-    let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
-    first.has("alice", "changed");
-    second.has("alice", "leaked");
-    play(&[&first, &second], async |desk| {
-        assert!(desk.lets_in("alice", "changed").await);
-        first.goes_down();
-        // Whoever comes with the old password has the stores asked again, and hears of the key that
-        // is remembered.
-        after(secs(6)).await;
-        let afresh = FindKeys { afresh: true, ..find_keys(named("alice"), CLIENT) };
-        let found = desk.authenticator.send(afresh).await.expect("it is alive");
-        assert_eq!([key("alice", "changed")], found.expect("she is known").keys[..]);
-        desk.outage_begins("first");
-        after(LIFETIME).await;
-        assert!(desk.lets_in("alice", "changed").await);
-        assert!(second.was_asked().await.is_empty());
-    });
-}
-
-#[test]
 fn a_store_that_finds_no_hashes_is_not_passed_over_by_hash() {
     let (first, second) = (PlayedStore::finding_no_hashes("first"), PlayedStore::new("second"));
     first.has("alice", "changed");
@@ -376,80 +371,6 @@ fn those_who_ask_for_one_user_at_once_share_one_question() {
 }
 
 #[test]
-fn an_outage_is_bridged_by_what_is_known_and_lets_nobody_else_in() {
-    let store = PlayedStore::new("db");
-    store.has("carol", "lark");
-    store.has("dave", "rook");
-    play(&[&store], async |desk| {
-        assert!(desk.lets_in("carol", "lark").await);
-        desk.knows_nobody("mallory").await;
-        store.goes_down();
-        after(LIFETIME * 10).await;
-
-        assert!(desk.lets_in("carol", "lark").await);
-        desk.outage_begins("db");
-        for name in ["dave", "mallory"] {
-            assert!(desk.answer(named(name)).await.is_err(), "{name}");
-        }
-        // Others are not kept waiting by a store that does not answer, nor is it asked by all.
-        store.was_asked().await;
-        for _ in 0..20 {
-            assert!(desk.answer(named("dave")).await.is_err());
-        }
-        assert!(store.was_asked().await.is_empty());
-        after(LIFETIME).await;
-        assert!(desk.lets_in("carol", "lark").await);
-        assert_eq!(["user carol"], *store.was_asked().await);
-
-        store.comes_back();
-        store.has("carol", "wren");
-        after(secs(2)).await;
-        assert!(desk.lets_in("carol", "wren").await);
-        desk.outage_ends("db");
-        assert!(desk.lets_in("dave", "rook").await);
-        desk.knows_nobody("mallory").await;
-    });
-}
-
-#[test]
-fn a_store_that_never_answers_is_one_that_is_down() {
-    let store = PlayedStore::new("db");
-    store.has("carol", "lark");
-    play(&[&store], async |desk| {
-        store.hesitates();
-        assert!(desk.answer(named("carol")).await.is_err());
-        let line = desk.log.expects(slog::Level::Error, "credential store is down");
-        assert_eq!("has not answered", line.field("cause"));
-        store.answers().await;
-        after(secs(1)).await;
-        assert!(desk.lets_in("carol", "lark").await);
-    });
-}
-
-#[test]
-fn a_user_whom_the_store_cannot_tell_of_is_asked_for_once_in_a_second() {
-    let store = PlayedStore::new("db");
-    play(&[&store], async |desk| {
-        for _ in 0..3 {
-            store.goes_down();
-            for _ in 0..10 {
-                assert!(desk.answer(named("carol")).await.is_err());
-            }
-            assert_eq!(["user carol"], *store.was_asked().await);
-            store.comes_back();
-            desk.knows_nobody("dave").await;
-            after(secs(5)).await;
-            store.was_asked().await;
-        }
-        // One that fails now and then is not told of each time.
-        desk.outage_begins("db");
-        desk.outage_ends("db");
-        desk.outage_begins("db");
-        desk.outage_ends("db");
-    });
-}
-
-#[test]
 fn names_that_nobody_can_have_are_nobody_without_a_question() {
     let oauth = OAuth { server_name: "turn".to_owned(), keys: Vec::new() };
     let store = PlayedStore::new("db");
@@ -460,35 +381,6 @@ fn names_that_nobody_can_have_are_nobody_without_a_question() {
             assert_eq!(None, desk.finds(token).await.account);
         }
         assert!(store.was_asked().await.is_empty());
-    });
-}
-
-#[test]
-fn one_question_that_cannot_be_answered_spoils_nobody_elses() {
-    let store = PlayedStore::new("db");
-    store.has("carol", "lark");
-    store.chokes_on("mallory");
-    play(&[&store], async |desk| {
-        for number in 0..10 {
-            assert!(desk.answer(named(&format!("mallory {number}"))).await.is_err());
-        }
-        assert!(desk.lets_in("carol", "lark").await);
-        let line = desk.log.expects(slog::Level::Error, "cannot answer what it was asked");
-        assert_eq!("syntax error", line.field("cause"));
-        assert_eq!(1, desk.log.takes("answered 500").len());
-    });
-}
-
-#[test]
-fn a_store_that_panics_answers_nobody_and_is_told_of_once() {
-    let store = PlayedStore::new("db");
-    play(&[&store], async |desk| {
-        store.panics();
-        for number in 0..10 {
-            assert!(desk.answer(named(&format!("user {number}"))).await.is_err());
-        }
-        let line = desk.log.expects(slog::Level::Error, "cannot answer what it was asked");
-        assert!(line.field("cause").contains("told to panic"), "{line:?}");
     });
 }
 
@@ -560,25 +452,6 @@ fn forgotten_users_are_asked_for_again() {
         }
         assert!(desk.lets_in("dave", "rook").await);
         assert_eq!(["user carol", "user by hash"], *store.was_asked().await);
-    });
-}
-
-#[test]
-fn another_policy_asks_again_and_keeps_what_it_knows_for_an_outage() {
-    let store = PlayedStore::new("db");
-    store.has("carol", "lark");
-    play(&[&store], async |desk| {
-        assert!(desk.lets_in("carol", "lark").await);
-        store.was_asked().await;
-        let set = SetSources(Arc::new(desk.sources.clone()));
-        desk.authenticator.send(set.clone()).await.expect("it is alive");
-        assert!(desk.lets_in("carol", "lark").await);
-        assert_eq!(["user carol"], *store.was_asked().await);
-
-        store.goes_down();
-        desk.authenticator.send(set).await.expect("it is alive");
-        assert!(desk.lets_in("carol", "lark").await);
-        desk.outage_begins("db");
     });
 }
 

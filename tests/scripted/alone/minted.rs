@@ -102,6 +102,31 @@ fn secrets_are_known_during_an_outage() {
 }
 
 #[test]
+fn secrets_of_before_an_outage_are_good_for_an_hour_and_others_go_when_they_are_gone() {
+    let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
+    first.has_secrets(&[b"of the first"]);
+    second.has_secrets(&[b"of the second", b"and another"]);
+    with_secrets(&[]).play(&[&first, &second], async |desk| {
+        let name = (clock::unix_now() + secs(9999)).as_secs().to_string() + ":dave";
+        let takes =
+            async |secret: &str| desk.takes(time_limited_password, secret.as_bytes(), &name).await;
+        assert!(takes("of the first").await && takes("of the second").await);
+        // What a store that is there has taken back is gone, whichever other one is down.
+        first.goes_down();
+        second.has_secrets(&[b"and another"]);
+        after(secs(5)).await;
+        assert!(!takes("of the second").await);
+        assert!(takes("of the first").await && takes("and another").await);
+        desk.log.expects(slog::Level::Error, "credential store is down");
+        after(secs(3600 - 6)).await;
+        assert!(takes("of the first").await);
+        after(secs(2)).await;
+        assert!(!takes("of the first").await);
+        assert!(takes("and another").await);
+    });
+}
+
+#[test]
 fn the_end_of_a_time_limited_credential_is_in_the_account() {
     with_secrets(&[b"secret"]).play(&[], async |desk| {
         let name = in_an_hour("dave:phone");

@@ -4,6 +4,7 @@ mod allocation;
 mod authenticator;
 mod credentials;
 mod minted;
+mod outages;
 mod policy_keeper;
 mod port_allocator;
 mod session;

@@ -53,7 +53,7 @@ fn policy(realms: Vec<Realm>) -> Policy {
     Policy {
         realms,
         stores: Vec::new(),
-        cache: CacheTerms { entries: 100, lifetime: secs(60) },
+        cache: CacheTerms { entries: 100, lifetime: secs(60), outage: secs(3600) },
         expiry: ExpiryPolicy::default(),
         oauth: None,
         peers: PeerLists::default(),

@@ -22,7 +22,9 @@ use sterna_proto::quotas::QuotaLimits;
 use sterna_proto::session::Owner;
 
 use super::credentials::key;
-use crate::kit::{Ear, Log, PlayedStore, REALM, after, neighbour, secs, settle, virtual_time};
+use crate::kit::{
+    Asked, Ear, Log, PlayedStore, REALM, after, neighbour, secs, settle, virtual_time,
+};
 
 /// The StoreActor, and everybody it talks to of its own accord.
 struct Round {
@@ -85,6 +87,14 @@ impl Round {
 
     /// The next look, at which these of them have lost their credential.
     async fn revokes(&mut self, owners: &[OwnerInUse], gone: &[OwnerInUse]) {
+        self.tells_of(owners, gone).await.answers(()).await;
+    }
+
+    async fn tells_of(
+        &mut self,
+        owners: &[OwnerInUse],
+        gone: &[OwnerInUse],
+    ) -> Asked<RevokeLeases> {
         self.looks_at(owners).await;
         let forget = self.forget.hears().await;
         let names: BTreeSet<_> = gone.iter().map(|owner| &owner.owner.account.username).collect();
@@ -94,12 +104,13 @@ impl Round {
         let revoke = self.revoke.hears().await;
         let mut leases = revoke.message.0.clone();
         leases.sort();
-        let expected: Vec<_> = gone.iter().flat_map(|owner| owner.leases.clone()).collect();
+        let mut expected: Vec<_> = gone.iter().flat_map(|owner| owner.leases.clone()).collect();
+        expected.sort();
         assert_eq!(expected, leases);
-        revoke.answers(()).await;
         for _ in gone {
             self.log.expects(slog::Level::Info, "credential is gone");
         }
+        revoke
     }
 
     async fn looks_at(&mut self, owners: &[OwnerInUse]) {
@@ -119,6 +130,14 @@ fn owner(lease: u64, kind: CredentialKind, name: &str, key: Key) -> OwnerInUse {
 
 fn user(lease: u64, name: &str, password: &str) -> OwnerInUse {
     owner(lease, CredentialKind::LongTerm, name, key(name, password))
+}
+
+/// The same, as the store of this label has told of it.
+fn stored_in(label: &str, mut of: OwnerInUse) -> OwnerInUse {
+    let stored_in = Some(label.into());
+    let account = Account { stored_in, ..Account::clone(&of.owner.account) };
+    of.owner.account = Arc::new(account);
+    of
 }
 
 fn without_one(owners: &[OwnerInUse], index: usize) -> Vec<OwnerInUse> {
@@ -173,35 +192,120 @@ fn static_users_live_as_long_as_the_configuration_has_them() {
 }
 
 #[test]
-fn an_outage_revokes_nobody() {
+fn an_outage_revokes_nobody_whom_the_store_may_know() {
     let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
     first.has("carol", "lark");
     first.has_secrets(&[b"secret"]);
     second.has("dave", "rook");
     second.has("erin", "ruff");
-    play(no_users(), &[&first, &second], async |round| {
+    second.has("gwen", "knot");
+    let realm = |users: &[(&str, &str)]| {
+        let secret = |word: &str| UserSecret::Password(word.to_owned());
+        let users = users.iter().map(|(name, word)| ((*name).to_owned(), secret(word)));
+        Realm::of_users(REALM, users.collect())
+    };
+    play(realm(&[("alice", "sesame")]), &[&first, &second], async |round| {
         let _ = round.realms.hears().await;
         let name = "4102444800:frank";
         let password = time_limited_password(b"secret", name).expect("a secret");
-        let frank = owner(4, CredentialKind::TimeLimited, name, key(name, &password));
-        let all =
-            [user(1, "carol", "lark"), user(2, "dave", "rook"), user(3, "erin", "ruff"), frank];
+        let all = [
+            stored_in("first", user(1, "carol", "lark")),
+            stored_in("second", user(2, "dave", "rook")),
+            owner(3, CredentialKind::TimeLimited, name, key(name, &password)),
+            stored_in("second", user(4, "erin", "ruff")),
+            stored_in("second", user(5, "gwen", "knot")),
+            user(6, "alice", "sesame"),
+        ];
         round.leaves(&all).await;
-        // Erin is gone from the second; but the first might know her.
+        // What the second says of those whom it has let in is so, whatever the first might say of
+        // the same names; of those of the first it has nothing to say.
         first.goes_down();
-        second.loses("erin");
+        second.has("carol", "another");
         for _ in 0..10 {
             round.leaves(&all).await;
         }
         round.log.expects(slog::Level::Error, "credential store is down");
-        // At its return it is asked again within two seconds.
+        second.loses("erin");
+        second.has("gwen", "stint");
+        round.revokes(&all, &all[3..5]).await;
+        // Whom the configuration has let in it takes away as well.
+        round.set(configured(realm(&[])));
+        round.revokes(&all, &all[3..]).await;
+        round.leaves(&all[..3]).await;
+
         first.comes_back();
-        after(secs(2)).await;
-        round.list_owners.hears().await.answers(all.to_vec()).await;
-        let forget = round.forget.hears().await;
-        assert_eq!([Arc::<str>::from("erin")], *forget.message.users);
-        forget.answers(()).await;
-        round.revoke.hears().await.answers(()).await;
+        first.loses("carol");
+        after(secs(1)).await;
+        round.list_owners.hears().await.answers(Vec::new()).await;
+        round.revokes(&all[..3], &all[..1]).await;
+        round.log.expects(slog::Level::Info, "credential store answers again");
+    });
+}
+
+#[test]
+fn users_may_move_from_one_store_to_another() {
+    let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
+    let (third, carol) = (PlayedStore::new("third"), user(1, "carol", "lark"));
+    first.has("carol", "lark");
+    play(no_users(), &[&first, &second, &third], async |round| {
+        let all = [stored_in("first", carol)];
+        round.leaves(&all).await;
+        third.has("carol", "lark");
+        first.loses("carol");
+        round.leaves(&all).await;
+        // Also while another one is away that might know her differently.
+        second.goes_down();
+        round.leaves(&all).await;
+        round.log.expects(slog::Level::Error, "credential store is down");
+        third.loses("carol");
+        round.revokes(&all, &all).await;
+    });
+}
+
+#[test]
+fn secrets_are_taken_back_while_another_store_is_down() {
+    let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
+    first.has_secrets(&[b"of the first"]);
+    second.has_secrets(&[b"of the second", b"shared"]);
+    let realm = |secrets: &[&[u8]]| Realm {
+        rest_secrets: secrets.iter().map(|secret| secret.to_vec()).collect(),
+        ..no_users()
+    };
+    play(realm(&[b"configured"]), &[&first, &second], async |round| {
+        let _ = round.realms.hears().await;
+        let name = "4102444800:dave";
+        let minted = |lease, secret: &[u8]| {
+            let password = time_limited_password(secret, name).expect("a secret");
+            owner(lease, CredentialKind::TimeLimited, name, key(name, &password))
+        };
+        let all = [
+            minted(1, b"of the first"),
+            minted(2, b"of the second"),
+            minted(3, b"shared"),
+            minted(4, b"configured"),
+            minted(5, b"that nobody has told of"),
+        ];
+        round.leaves(&all[..4]).await;
+        first.goes_down();
+        round.leaves(&all).await;
+        round.log.expects(slog::Level::Error, "credential store is down");
+        second.has_secrets(&[b"shared"]);
+        round.revokes(&all, &all[1..2]).await;
+        // Whoever comes with it a moment later is seen as well.
+        let late = [minted(6, b"of the second")];
+        round.revokes(&late, &late).await;
+        let left = without_one(&all, 1);
+        round.leaves(&left).await;
+        round.set(configured(realm(&[])));
+        round.revokes(&left, &left[2..3]).await;
+        let left = without_one(&left, 2);
+        round.leaves(&left).await;
+
+        first.comes_back();
+        after(secs(1)).await;
+        round.list_owners.hears().await.answers(Vec::new()).await;
+        round.revokes(&left, &left[2..]).await;
+        round.log.expects(slog::Level::Info, "credential store answers again");
     });
 }
 

@@ -153,7 +153,7 @@ pub(crate) fn credentials() -> CredentialSources {
     let secret = |password: &str| UserSecret::Password(password.to_owned());
     let users = PASSWORDS.iter().map(|(name, word)| ((*name).to_owned(), secret(word)));
     CredentialSources {
-        cache: CacheTerms { entries: 100, lifetime: secs(60) },
+        cache: CacheTerms { entries: 100, lifetime: secs(60), outage: secs(3600) },
         ..CredentialSources::of_realm(Realm::of_users(REALM, users.collect()))
     }
 }

@@ -79,7 +79,11 @@ pub(crate) fn config() -> ServerConfig {
                 vec![user("alice", "sesame"), user("bob", "tern")],
             )],
             stores: Vec::new(),
-            cache: CacheTerms { entries: 1000, lifetime: Duration::from_secs(60) },
+            cache: CacheTerms {
+                entries: 1000,
+                lifetime: Duration::from_secs(60),
+                outage: Duration::from_secs(3600),
+            },
             expiry: ExpiryPolicy::default(),
             oauth: None,
             peers: PeerLists {
