@@ -293,6 +293,8 @@ impl ActorFuture<StoreActor> for Work {
         }
         if let Some(Poll::Ready(checked)) = actor.check.as_mut().map(|check| check.poll_unpin(task))
         {
+            // Whether they have ended is seen by looking once more.
+            actor.checks_due = actor.checks_due.max(u32::from(checked.has_revoked()));
             (actor.check, actor.checked) = (None, checked);
         }
         if let Some(Poll::Ready(known)) = actor.reading.as_mut().map(|read| read.poll_unpin(task)) {

@@ -59,8 +59,17 @@ pub(super) struct Checked {
     known: HashMap<Arc<str>, Rc<KnownRealm>>,
     /// The stores' secrets of each realm whose credentials are in use.
     secrets: HashMap<Arc<str>, SecretsSeen>,
-    /// Leases whose owners were held against these.
+    /// Leases whose owners were left alone by these. Whose end was asked for are none of them: if
+    /// the word was lost, the next look says it again.
     leases: HashSet<LeaseId>,
+    has_revoked: bool,
+}
+
+impl Checked {
+    /// Whether somebody's credential was gone.
+    pub(super) fn has_revoked(&self) -> bool {
+        self.has_revoked
+    }
 }
 
 /// What is known of a realm's secrets in the stores.
@@ -86,10 +95,11 @@ enum Verdict {
 }
 
 /// What the stores say of a realm's owners.
-struct Seen {
+struct Seen<'a> {
     realm: Arc<str>,
     /// Its secrets, if they were read.
     secrets: Option<SecretsSeen>,
+    gone: Owners<'a>,
 }
 
 /// An owner, while the stores are asked for its user in turn.
@@ -113,6 +123,7 @@ impl Check {
         for owner in &owners {
             by_realm.entry(&owner.owner.account.realm).or_default().push(owner);
         }
+        let mut all_gone: Owners<'_> = Vec::new();
         // Nobody waits for a store whose end needs none.
         for (realm, owners) in &mut by_realm {
             let known = known.get(*realm).map(|known| &**known);
@@ -126,6 +137,7 @@ impl Check {
                 Verdict::Ask => true,
             });
             self.end(realm, &gone).await;
+            all_gone.append(&mut gone);
         }
         by_realm.retain(|_, owners| !owners.is_empty());
         let mut after = Checked { sources: Some(self.sources.clone()), ..Checked::default() };
@@ -137,13 +149,18 @@ impl Check {
             {
                 asked.push(self.ask_stores(realm, owners, known.get(*realm).map(|known| &**known)));
             }
-            let Some(seen) = asked.next().await else { break };
+            let Some(mut seen) = asked.next().await else { break };
+            all_gone.append(&mut seen.gone);
             if let Some(secrets) = seen.secrets {
                 after.secrets.insert(seen.realm, secrets);
             }
         }
         drop(asked);
         after.leases = leases_of(&owners.iter().collect());
+        for lease in leases_of(&all_gone) {
+            after.leases.remove(&lease);
+        }
+        after.has_revoked = !all_gone.is_empty();
         after.known = known;
         after
     }
@@ -200,16 +217,19 @@ impl Check {
         realm: &Arc<str>,
         owners: &Owners<'a>,
         known: Option<&KnownRealm>,
-    ) -> Seen {
-        let mut seen = Seen { realm: realm.clone(), secrets: None };
-        let gone = self.without_stored_users(realm, owners).await;
+    ) -> Seen<'a> {
+        let mut seen = Seen { realm: realm.clone(), secrets: None, gone: Vec::new() };
+        let mut gone = self.without_stored_users(realm, owners).await;
         self.end(realm, &gone).await;
+        seen.gone.append(&mut gone);
         if let Some(known) = known {
-            let gone = self.without_secret(known, owners, &mut seen).await;
+            let mut gone = self.without_secret(known, owners, &mut seen).await;
             self.end(realm, &gone).await;
+            seen.gone.append(&mut gone);
         }
-        let gone = self.without_token_key(owners).await;
+        let mut gone = self.without_token_key(owners).await;
         self.end(realm, &gone).await;
+        seen.gone.append(&mut gone);
         seen
     }
 
@@ -278,7 +298,7 @@ impl Check {
         &self,
         known: &KnownRealm,
         owners: &Owners<'a>,
-        seen: &mut Seen,
+        seen: &mut Seen<'a>,
     ) -> Owners<'a> {
         let signed: Owners<'a> = of_kind(owners, CredentialKind::TimeLimited).copied().collect();
         if signed.is_empty() {

@@ -90,6 +90,12 @@ impl Round {
         self.tells_of(owners, gone).await.answers(()).await;
     }
 
+    /// The same, and the word is lost.
+    async fn revokes_in_vain(&mut self, owners: &[OwnerInUse], gone: &[OwnerInUse]) {
+        drop(self.tells_of(owners, gone).await);
+        settle().await;
+    }
+
     async fn tells_of(
         &mut self,
         owners: &[OwnerInUse],
@@ -306,6 +312,45 @@ fn secrets_are_taken_back_while_another_store_is_down() {
         round.list_owners.hears().await.answers(Vec::new()).await;
         round.revokes(&left, &left[2..]).await;
         round.log.expects(slog::Level::Info, "credential store answers again");
+    });
+}
+
+#[test]
+fn whoever_is_gone_is_revoked_until_it_is() {
+    let store = PlayedStore::new("db");
+    store.has_secrets(&[b"secret", b"other"]);
+    let realm = |secret: &[u8]| Realm { jwt_secrets: vec![secret.to_vec()], ..no_users() };
+    play(realm(b"old"), &[&store], async |round| {
+        let _ = round.realms.hears().await;
+        let minted = |lease, kind, name: &str, password: Option<String>| {
+            owner(lease, kind, name, key(name, &password.expect("a secret")))
+        };
+        let (name, token) = ("4102444800:dave", "header.payload");
+        let password = time_limited_password(b"secret", name);
+        let limited = minted(1, CredentialKind::TimeLimited, name, password);
+        let signed = token_password(b"old", token);
+        let signed = minted(2, CredentialKind::SignedToken, token, signed);
+        let all = [limited, signed];
+        round.leaves(&all).await;
+        // The keeper panics over it, so that nobody has ended.
+        store.has_secrets(&[b"other"]);
+        round.revokes_in_vain(&all, &all[..1]).await;
+        round.revokes_in_vain(&all, &all[..1]).await;
+        round.set(configured(realm(b"fresh")));
+        round.revokes_in_vain(&all[1..], &all[1..]).await;
+        round.revokes(&all[1..], &all[1..]).await;
+    });
+    // With no store there is nothing that would change by itself, and yet it is looked again.
+    play(realm(b"old"), &[], async |round| {
+        let token = "header.payload";
+        let password = token_password(b"old", token).expect("a secret");
+        let signed = [owner(2, CredentialKind::SignedToken, token, key(token, &password))];
+        round.leaves(&signed).await;
+        round.set(configured(realm(b"fresh")));
+        for _ in 0..20 {
+            round.revokes_in_vain(&signed, &signed).await;
+        }
+        round.revokes(&signed, &signed).await;
     });
 }
 
