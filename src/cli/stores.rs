@@ -11,7 +11,7 @@ use crate::config::cli_values::{self, Limit};
 /// Which store, and whose.
 #[derive(Args)]
 pub(crate) struct StoreArgs {
-    /// The store [default: the first of auth.stores]
+    /// The store, by a URL without a password [default: the first of auth.stores]
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<String>,
     #[command(flatten)]

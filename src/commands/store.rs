@@ -43,7 +43,7 @@ impl Target {
     pub(super) fn of(args: &StoreArgs) -> anyhow::Result<Target> {
         let loaded = load(args.config.path.as_deref())?;
         let store = match &args.store {
-            Some(text) => parse_store(text).map_err(|why| Fault::new("--store", &why))?,
+            Some(text) => named(text).map_err(|why| Fault::new("--store", &why))?,
             None => loaded.config.auth.stores.first().cloned().with_context(|| {
                 let origin = &loaded.origin;
                 format!("{origin}: auth.stores: is empty; name a store with --store URL")
@@ -139,6 +139,17 @@ impl Target {
             Store::At { url, .. } => Ok(StoreUrl::clone(url)),
             Store::OfStateFolder => Ok(StoreUrl::embedded(&embedded_file(&self.folder()?))),
         }
+    }
+}
+
+/// The store of the command line, whose arguments everybody on this machine can read.
+fn named(text: &str) -> Result<Store, String> {
+    match parse_store(text)? {
+        Store::At { url, .. } if url.has_password() => Err(format!(
+            "{url}: the password in it would be there for every user of this machine to read; put \
+             the URL into auth.stores of a configuration (-c FILE) or into STERNA__AUTH__STORES"
+        )),
+        store => Ok(store),
     }
 }
 

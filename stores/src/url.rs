@@ -117,6 +117,22 @@ impl StoreUrl {
         }
     }
 
+    /// Whether a password is in it.
+    pub fn has_password(&self) -> bool {
+        let has_some = |password: Option<&str>| password.is_some_and(|text| !text.is_empty());
+        match &self.place {
+            Place::Sqlite { .. } => false,
+            Place::Postgres(url) | Place::MySql(url) => has_some(url.password()),
+            Place::Redis(RedisPlace { nodes, password, .. }) => {
+                let of_sentinel = match nodes {
+                    RedisNodes::Sentinel { password, .. } => password.as_deref(),
+                    RedisNodes::One(..) | RedisNodes::Unix(_) | RedisNodes::Cluster(_) => None,
+                };
+                has_some(password.as_deref()) || has_some(of_sentinel)
+            }
+        }
+    }
+
     /// The URL without user, password and parameters.
     pub fn label(&self) -> &str {
         &self.label

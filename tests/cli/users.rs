@@ -274,6 +274,28 @@ fn what_cannot_be_kept_is_said_in_one_line() {
     }
 }
 
+/// Everybody on the machine sees the arguments of a command.
+#[test]
+fn a_store_with_a_password_is_no_argument() {
+    for url in [
+        "postgres://ann:hunter2@127.0.0.1:1/turn",
+        "mysql://ann:hunter2@127.0.0.1:1/turn",
+        "redis://:hunter2@127.0.0.1:1",
+        "redis+sentinel://ann:hunter2@127.0.0.1:1?master=m",
+        "redis+sentinel://127.0.0.1:1?master=m&sentinel_password=hunter2",
+        "redis+cluster://:hunter2@127.0.0.1:1",
+    ] {
+        let finished = Home::new().run(&["user", "list", "--store", url]);
+
+        assert_eq!(Some(2), finished.code, "{url}: {finished:?}");
+        let line = finished.error_line();
+        for part in ["--store: ", "password", "auth.stores", "-c FILE", "STERNA__AUTH__STORES"] {
+            assert!(line.contains(part), "{url}: {line}");
+        }
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+}
+
 #[test]
 fn a_configuration_without_stores_needs_one_named() {
     let home = Home::new();

@@ -26,6 +26,26 @@ fn neither_form_of_printing_shows_a_password() {
 }
 
 #[test]
+fn a_password_in_a_url_is_noticed() {
+    for (text, expected) in [
+        ("sqlite:///var/lib/a.db", false),
+        ("postgres://db.example/turn", false),
+        ("postgres://ann@db.example/turn", false),
+        ("postgres://ann:s3cret@db.example/turn", true),
+        ("mysql://ann@db.example/turn?ssl-mode=required", false),
+        ("mysql://ann:s3cret@db.example/turn", true),
+        ("redis://cache.example/2", false),
+        ("rediss://:s3cret@cache.example/2", true),
+        ("redis+cluster://:s3cret@a,b:7000", true),
+        ("redis+sentinel://a,b?master=m", false),
+        ("redis+sentinel://:s3cret@a,b?master=m", true),
+        ("redis+sentinel://a,b?master=m&sentinel_password=s3cret", true),
+    ] {
+        assert_eq!(expected, StoreUrl::parse(text).expect(text).has_password(), "{text}");
+    }
+}
+
+#[test]
 fn a_wrong_url_is_told_how_it_is_wrong_and_not_its_password() {
     for (text, part) in [
         ("users.db", "not a URL"),
