@@ -233,7 +233,7 @@ pub(super) fn auth(raw: &RawAuth) -> Result<Auth, Fault> {
             _ => Err("is none of allocate, refresh, strict".to_owned()),
         })?,
         cache: cache(&raw.cache)?,
-        jwt_secrets: secrets("auth.jwt.secrets", &raw.jwt.secrets)?,
+        jwt_secrets: jwt_secrets("auth.jwt.secrets", &raw.jwt.secrets)?,
         oauth: oauth(&raw.oauth)?,
         hook: hook(&raw.hook)?,
     })
@@ -278,7 +278,7 @@ fn realm(key: &str, raw: &RawRealm) -> Result<Realm, Fault> {
         origins,
         users: users(&format!("{key}.users"), &raw.users)?,
         rest_secrets: secrets(&format!("{key}.rest_secrets"), &raw.rest_secrets)?,
-        jwt_secrets: secrets(&format!("{key}.jwt.secrets"), &raw.jwt.secrets)?,
+        jwt_secrets: jwt_secrets(&format!("{key}.jwt.secrets"), &raw.jwt.secrets)?,
         quotas: quotas(&format!("{key}.limits"), &raw.limits)?,
         peers: peers(&format!("{key}.peers"), &raw.peers)?,
     })
@@ -423,6 +423,17 @@ fn key<const N: usize>(name: &str, given: &Scalar) -> Read<Secret<[u8; N]>> {
 fn secrets(key: &str, raw: &[Scalar]) -> Result<Vec<Secret>, Fault> {
     let secret = |given| secret_text(given, "secret").map_err(|why| Fault::new(key, &why));
     raw.iter().map(secret).collect()
+}
+
+/// Secrets of signed tokens. HS256 takes no shorter ones (RFC 7518 §3.2), and whoever has a token
+/// can try guesses against one.
+fn jwt_secrets(key: &str, raw: &[Scalar]) -> Result<Vec<Secret>, Fault> {
+    let secrets = secrets(key, raw)?;
+    if secrets.iter().any(|secret| secret.expose().len() < JWT_SECRET_MIN) {
+        let why = format!("the secret is shorter than {JWT_SECRET_MIN} bytes, the least for HS256");
+        return Err(Fault::new(key, &why));
+    }
+    Ok(secrets)
 }
 
 /// A secret as it was written. Its text never appears in the fault.
@@ -618,6 +629,9 @@ const CACHE_OUTAGE: RangeInclusive<Duration> =
 
 /// A client repeats its request for less than a minute.
 const HOOK_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+
+/// Bytes of a secret of HS256 (RFC 7518 §3.2).
+const JWT_SECRET_MIN: usize = 32;
 
 const HOOK_FAILURES_MAX: u32 = 1000;
 

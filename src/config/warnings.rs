@@ -72,25 +72,19 @@ fn secrets(config: &Config, warnings: &mut Vec<String>) {
     let auth = &config.auth;
     users("auth.users", &auth.users, warnings);
     short_secret("auth.rest_secrets", &auth.rest_secrets, warnings);
-    short("auth.jwt.secrets", &auth.jwt_secrets, JWT_SECRET_MIN, warnings);
     for (name, realm) in &config.realms {
         let key = format!("realms.{}", name.escape_debug());
         users(&format!("{key}.users"), &realm.users, warnings);
         short_secret(&format!("{key}.rest_secrets"), &realm.rest_secrets, warnings);
-        short(&format!("{key}.jwt.secrets"), &realm.jwt_secrets, JWT_SECRET_MIN, warnings);
     }
 }
 
 /// Warns of secrets of time-limited credentials that can be guessed.
 pub(crate) fn short_secret(key: &str, secrets: &[Secret], warnings: &mut Vec<String>) {
-    short(key, secrets, SECRET_MIN, warnings);
-}
-
-fn short(key: &str, secrets: &[Secret], min: usize, warnings: &mut Vec<String>) {
-    if secrets.iter().any(|secret| secret.expose().len() < min) {
+    if secrets.iter().any(|secret| secret.expose().len() < SECRET_MIN) {
         warnings.push(format!(
-            "{key}: one is shorter than {min} bytes; whoever has a credential can try guesses \
-             against it"
+            "{key}: one is shorter than {SECRET_MIN} bytes; whoever has a credential can try \
+             guesses against it"
         ));
     }
 }
@@ -192,6 +186,3 @@ const INSIDE_DENIED: [&str; 16] = [
 
 /// Half the 32 bytes that the daemon makes for itself.
 const SECRET_MIN: usize = 16;
-
-/// What RFC 7518 §3.2 asks of HS256.
-const JWT_SECRET_MIN: usize = 32;

@@ -25,6 +25,7 @@ fn wrong_configurations_end_with_one_line_and_code_2() {
             "auth: {rest_secrets_file: /nonexistent}",
             "auth.rest_secrets_file: /nonexistent: No such",
         ),
+        ("auth: {jwt: {secrets: [short]}}", "auth.jwt.secrets: the secret is shorter than 32"),
         ("auth: {hook: 'mailto:a'}", "auth.hook.url: is not the URL of an HTTP service"),
         (
             "realms: {n: {peers: {deny: [1.2.3.4/99]}}}",

@@ -241,6 +241,14 @@ fn faults_of_stores_name_key_value_and_cure() {
         ("auth: {cache: {lifetime: 0s}}", "auth.cache.lifetime: \"0s\" is not from 1s to 1day"),
         ("auth: {cache: {outage: 8d}}", "auth.cache.outage: \"8d\" is not from 0s to 7days"),
         ("auth: {jwt: {secrets: ['']}}", "auth.jwt.secrets: the secret is empty"),
+        (
+            "auth: {jwt: {secrets: [a-token-secret-of-but-31-bytes.]}}",
+            "auth.jwt.secrets: the secret is shorter than 32 bytes, the least for HS256",
+        ),
+        (
+            "realms: {n: {jwt: {secrets: [short]}}}",
+            "realms.n.jwt.secrets: the secret is shorter than 32 bytes",
+        ),
         ("auth: {hook: ftp://x}", "auth.hook.url: is not the URL of an HTTP service"),
         (
             "auth: {hook: [x]}",
@@ -351,7 +359,7 @@ fn whom_a_configuration_names_is_known() {
         ("auth: {rest_secrets_file: /s}", false),
         ("auth: {stores: ['redis://h']}", false),
         ("auth: {hook: https://h}", false),
-        ("auth: {jwt: {secrets: [a]}}", false),
+        ("auth: {jwt: {secrets: [a-token-secret-that-has-32-bytes]}}", false),
         ("realms: {north: {users: {a: b}}}", false),
         ("auth: {oauth: {server_name: a}}", false),
     ];
