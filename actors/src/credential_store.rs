@@ -33,6 +33,23 @@ pub trait CredentialStore: Send + Sync {
     /// gone. A store that cannot tell without the client's request answers false.
     fn can_revalidate(&self) -> bool;
 
+    /// How long an answer is waited for at most. This is for an implementation whose own time-out
+    /// fails: what has not come then is taken for no answer.
+    fn answers_within(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    /// The same for [`CredentialStore::realms`], which may have to look through all that there is.
+    fn realms_within(&self) -> Duration {
+        self.answers_within()
+    }
+
+    /// Whether it decides by itself when nobody is asked for a while, after questions that were not
+    /// answered. Others are left alone by whoever asks them.
+    fn rests_by_itself(&self) -> bool {
+        false
+    }
+
     /// The user, or `None` if there is no such user.
     fn user(&self, wanted: UserLookup) -> BoxFuture<'_, Result<Option<StoredUser>, StoreError>>;
 

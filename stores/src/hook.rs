@@ -2,7 +2,9 @@
 //!
 //! It gets `{"realm": …, "username": … or "userhash": …, "client": …, "algorithm": …}` by POST and
 //! answers with the user's key, or with 404 or `{"refuse": true}` where there is no such user.
-//! Anything else is a failure, and nobody is let in by one.
+//! Nobody is let in by anything else. A service that cannot be reached, does not answer in time or
+//! refuses us (HTTP 5xx, 401, 403, 429) has failed, and is left alone after some failures in a row;
+//! any other answer that is of no use is an error for the one user that it was asked for.
 
 mod answer;
 mod breaker;
@@ -40,7 +42,8 @@ pub struct HookTerms {
     pub ca: Option<Vec<u8>>,
     /// How long an answer may take, a retry included.
     pub timeout: Duration,
-    /// After so many failures in a row nobody is asked for a while.
+    /// After so many failures in a row nobody is asked for a while: lost connections, time-outs,
+    /// HTTP 5xx, 401, 403 and 429.
     pub failures: u32,
     /// How long that while is; then one question tries.
     pub pause: Duration,
@@ -127,6 +130,15 @@ impl CredentialStore for HookStore {
         self.terms.finds_hashed
     }
 
+    fn answers_within(&self) -> Duration {
+        // Its own time-out is in `user`, so that the breaker hears of it.
+        self.terms.timeout + SPARE
+    }
+
+    fn rests_by_itself(&self) -> bool {
+        true
+    }
+
     fn can_revalidate(&self) -> bool {
         false
     }
@@ -143,8 +155,10 @@ impl CredentialStore for HookStore {
             let answer = timeout(self.terms.timeout, self.ask(&question)).await;
             let answer = answer.unwrap_or_else(|_| Err(Failure::late(no_answer(&self.terms))));
             match &answer {
-                Ok(_) => trial.succeeded(),
-                Err(_) => trial.failed(clock::now()),
+                // A useless answer is one too: clients choose whom it is asked for, and none of
+                // them leaves the others unasked.
+                Ok(_) | Err(Failure { why: StoreError::Answered(_), .. }) => trial.succeeded(),
+                Err(Failure { why: StoreError::Lost(_), .. }) => trial.failed(clock::now()),
             }
             match answer.map_err(|failure| failure.why)? {
                 Some(answer) => answer.user(&wanted),
@@ -190,6 +204,11 @@ impl Failure {
         Failure { why: StoreError::Lost(why), retry: false }
     }
 
+    /// It does not want to be asked by us, whomever for.
+    fn refused(why: String) -> Failure {
+        Failure { why: StoreError::Lost(why), retry: false }
+    }
+
     /// It has answered, and nothing that can be used.
     fn after(why: impl Into<String>) -> Failure {
         Failure { why: StoreError::Answered(why.into()), retry: false }
@@ -223,6 +242,9 @@ impl HookStore {
                 Ok((!answer.refuse).then_some(answer))
             }
             status if status.is_server_error() => Err(Failure::before(format!("HTTP {status}"))),
+            status @ (StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::TOO_MANY_REQUESTS) => Err(Failure::refused(format!("HTTP {status}"))),
             status => Err(Failure::after(format!("HTTP {status}"))),
         }
     }
@@ -284,6 +306,8 @@ fn is_this_host(url: &Url) -> bool {
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
+/// What an answer may take beside the time-out of the service, on a busy machine.
+const SPARE: Duration = Duration::from_secs(5);
 /// Bytes of an answer.
 const BODY_MAX: usize = 16 * 1024;
 const IDLE_CONNECTIONS: usize = 8;

@@ -197,6 +197,15 @@ async fn a_password_will_do() {
     assert!(ann.unwrap().expect("ann").secret == UserSecret::Password("secret".into()));
 }
 
+/// A service that ignores case, or takes an alias, says whom it means: one user under one name.
+#[tokio::test]
+async fn the_answer_may_name_the_user_by_another_name() {
+    let ann = answer_to(json(json!({"password": "secret", "username": "Ann@example"}))).await;
+    assert_eq!("Ann@example", &*ann.unwrap().expect("ann").name);
+    let ann = answer_to(json(json!({"password": "secret"}))).await;
+    assert_eq!("ann", &*ann.unwrap().expect("ann").name);
+}
+
 #[tokio::test]
 async fn who_is_refused_or_not_found_is_nobody() {
     assert_eq!(Ok(None), answer_to(status("404 Not Found")).await);
@@ -213,7 +222,9 @@ async fn an_answer_that_is_none_lets_nobody_in() {
         json!({"password": "a", "md5_key": "00".repeat(16)}),
         json!({"md5_key": "00"}),
         json!({"sha256_key": "x".repeat(64)}),
-        json!({"password": "a", "username": "bob"}),
+        json!({"password": "a", "username": ""}),
+        json!({"password": "a", "username": "b".repeat(509)}),
+        json!({"password": "a", "username": "b\u{7}"}),
         json!({"password": "a", "limits": {"allocation": 1}}),
         json!({"password": "a", "limits": {"allocations": -1}}),
         json!({"password": "a", "limits": {"allocations": 1e12}}),
@@ -290,6 +301,46 @@ async fn after_failures_in_a_row_it_is_left_alone_for_a_while() {
     let_pass(pause).await;
     assert_eq!(Ok(None), find(&store).await, "it is back");
     assert_eq!(Ok(None), find(&store).await);
+}
+
+/// What it answers to one question is no reason to leave the others unasked.
+#[tokio::test]
+async fn an_answer_that_is_of_no_use_opens_no_circuit() {
+    let odd = || {
+        vec![
+            status("400 Bad Request"),
+            status("422 Unprocessable"),
+            status("302 Found"),
+            status("204 No Content"),
+            Act::Answer("200 OK", "<html>".to_owned()),
+            json(json!({"pasword": "a"})),
+            json(json!({"sha256_key": "x"})),
+            json(json!({"password": "a".repeat(17 * 1024)})),
+        ]
+    };
+    let count = odd().len();
+    let mut service = Service::start(odd()).await;
+    let store = hook(HookTerms { failures: 1, ..service.terms() }).unwrap();
+    for _ in 0..count {
+        let error = find(&store).await.unwrap_err();
+        assert!(matches!(error, StoreError::Answered(_)), "{error}");
+    }
+    assert_eq!(Ok(None), find(&store).await);
+    assert_eq!(count + 1, service.count());
+}
+
+/// Nobody fares better where the token is wrong, or where it has had enough of us.
+#[tokio::test]
+async fn a_service_that_refuses_us_is_left_alone() {
+    for line in ["401 Unauthorized", "403 Forbidden", "429 Too Many Requests", "502 Bad Gateway"] {
+        let mut service = Service::start(vec![status(line), status(line)]).await;
+        let store = hook(HookTerms { failures: 2, ..service.terms() }).unwrap();
+        for _ in 0..4 {
+            let error = find(&store).await.unwrap_err();
+            assert!(matches!(error, StoreError::Lost(_)), "{line}: {error}");
+        }
+        assert_eq!(2, service.count(), "{line}");
+    }
 }
 
 #[tokio::test]

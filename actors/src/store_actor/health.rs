@@ -119,12 +119,19 @@ impl Store {
     where
         Q: for<'a> FnOnce(&'a dyn CredentialStore) -> BoxFuture<'a, Result<T, StoreError>>,
     {
+        self.ask_within(self.store.answers_within(), question).await
+    }
+
+    async fn ask_within<T, Q>(&self, within: Duration, question: Q) -> Result<T, Failed>
+    where
+        Q: for<'a> FnOnce(&'a dyn CredentialStore) -> BoxFuture<'a, Result<T, StoreError>>,
+    {
         if !self.may_be_asked(clock::now()) {
             return Err(Failed);
         }
         // A fault in a store is the store's failure, and not that of everybody who asks another.
         let asked = AssertUnwindSafe(async { question(&*self.store).await }).catch_unwind();
-        let answer = match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
+        let answer = match tokio::time::timeout(within, asked).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(panic)) => Err(StoreError::Answered(format!("panicked: {}", text_of(&*panic)))),
             Err(_) => Err(StoreError::Lost("has not answered".to_owned())),
@@ -187,7 +194,7 @@ impl Store {
                 others are answered 500";
                 "store" => &*self.label, "cause" => cause);
         }
-        if lasts {
+        if lasts && !self.store.rests_by_itself() {
             self.health.rests_until.set(Some(now + REST));
         }
     }
@@ -197,9 +204,6 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
-
-/// A store bounds its answers by itself; this is for one that does not.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Failures in a row after which a store is left alone...
 const RESTS_AFTER: u32 = 3;

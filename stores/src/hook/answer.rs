@@ -7,11 +7,12 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use sterna_actors::credential_store::{StoreError, StoredUser, UserLookup};
 use sterna_actors::policy::UserSecret;
-use sterna_proto::credentials::user_hash;
+use sterna_proto::credentials::{opaque_string, user_hash};
 use sterna_proto::guard::ClaimedUser;
 use sterna_proto::peer_rules::PeerLists;
 use sterna_proto::quotas::UserLimits;
 
+use crate::admin::NAME_MAX;
 use crate::ranges;
 use crate::sql::own::key;
 
@@ -23,7 +24,7 @@ pub(super) struct Answer {
     /// There is no such user.
     #[serde(default)]
     pub(super) refuse: bool,
-    /// The user's name, where it was asked for by its hash.
+    /// The name that the user is counted by; where it was asked for by its hash, its name.
     username: Option<String>,
     password: Option<String>,
     /// In hexadecimal.
@@ -89,13 +90,16 @@ impl Answer {
         Ok(Some(user))
     }
 
-    /// The name that quotas count by. The service must not make two users of one, nor one of two.
+    /// The name that quotas count by. A service that ignores case or takes aliases names the user
+    /// the same each time, lest every spelling had quotas of its own.
     fn name(&self, wanted: &UserLookup) -> Result<String, StoreError> {
         let bad = |what: &str| Err(StoreError::Answered(format!("its answer {what}")));
         match (&wanted.user, &self.username) {
             (ClaimedUser::Named(wanted), None) => Ok(wanted.clone()),
-            (ClaimedUser::Named(wanted), Some(name)) if wanted == name => Ok(name.clone()),
-            (ClaimedUser::Named(_), Some(_)) => bad("is for another user"),
+            (ClaimedUser::Named(_), Some(name)) => match opaque_string(name) {
+                Ok(prepared) if prepared.len() <= NAME_MAX => Ok(prepared.into_owned()),
+                Ok(_) | Err(_) => bad("has a username that is none"),
+            },
             (ClaimedUser::Hashed(hash), Some(name)) => {
                 match user_hash(name, &wanted.realm).is_ok_and(|of_name| of_name == *hash) {
                     true => Ok(name.clone()),

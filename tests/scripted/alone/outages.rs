@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sterna_actors::authenticator::{FindKeys, SetSources};
 use sterna_actors::policy::CacheTerms;
+use sterna_proto::session::StoresDown;
 
 use super::credentials::{
     CLIENT, Configured, LIFETIME, OUTAGE, find_keys, key, named, play, remembering,
@@ -233,4 +234,43 @@ fn another_policy_asks_again_and_keeps_what_it_knows_for_an_outage() {
         assert!(desk.lets_in("carol", "lark").await);
         desk.outage_begins("db");
     });
+}
+
+#[test]
+fn a_store_has_the_time_that_it_says_it_takes() {
+    let store = PlayedStore::new("slow");
+    store.has("carol", "lark");
+    store.takes(secs(35));
+    play(&[&store], async |desk| {
+        store.hesitates();
+        let asking = actix_rt::spawn(desk.asks(named("carol"), CLIENT));
+        after(secs(34)).await;
+        store.answers().await;
+        let found = asking.await.expect("it was not aborted").expect("it is alive");
+        assert_eq!([key("carol", "lark")], found.expect("it has answered").keys[..]);
+
+        store.hesitates();
+        let asking = actix_rt::spawn(desk.asks(named("dave"), CLIENT));
+        after(secs(36)).await;
+        let found = asking.await.expect("it was not aborted").expect("it is alive");
+        assert_eq!(Err(StoresDown), found.map(|_| ()));
+        let line = desk.log.expects(slog::Level::Error, "credential store is down");
+        assert_eq!("has not answered", line.field("cause"));
+    });
+}
+
+/// How many failures are too many, and for how long, is the service's own to say.
+#[test]
+fn a_store_that_rests_by_itself_is_asked_however_often_it_has_failed() {
+    let (db, hook) = (PlayedStore::new("db"), PlayedStore::looking_at_clients("hook"));
+    for (store, questions) in [(&db, 3), (&hook, 10)] {
+        play(&[store], async |desk| {
+            store.goes_down();
+            for number in 0..10 {
+                assert!(desk.answer(named(&format!("user{number}"))).await.is_err());
+            }
+            assert_eq!(questions, store.was_asked().await.len());
+            desk.log.expects(slog::Level::Error, "credential store is down");
+        });
+    }
 }

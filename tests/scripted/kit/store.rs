@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use sterna_actors::credential_store::{
     CredentialStore, StoreError, StoredRealm, StoredUser, UserLookup,
@@ -39,6 +40,8 @@ struct State {
     chokes_on: Option<String>,
     panics: bool,
     hesitates: bool,
+    /// The bound of its answers, where it is not what others have.
+    takes: Option<Duration>,
     asked: Vec<String>,
 }
 
@@ -108,6 +111,11 @@ impl PlayedStore {
     /// Whoever asks from now on makes it panic.
     pub(crate) fn panics(&self) {
         self.state().panics = true;
+    }
+
+    /// It may take so long to answer.
+    pub(crate) fn takes(&self, bound: Duration) {
+        self.state().takes = Some(bound);
     }
 
     /// Keeps everybody waiting until [`PlayedStore::answers`].
@@ -182,6 +190,14 @@ impl CredentialStore for Inner {
 
     fn finds_hashed(&self) -> bool {
         self.finds_hashed
+    }
+
+    fn answers_within(&self) -> Duration {
+        self.state().takes.unwrap_or(super::secs(10))
+    }
+
+    fn rests_by_itself(&self) -> bool {
+        self.looks_at_clients
     }
 
     fn can_revalidate(&self) -> bool {
