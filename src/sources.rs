@@ -72,7 +72,7 @@ impl SourceError {
 
 impl Opened {
     /// Opens and reads what `config` names for a server that starts. A store that does not answer
-    /// is one to be asked later: those whom it does not know of have nothing to do with it.
+    /// is one to be asked later: a machine may come up before its database.
     pub(crate) async fn at_start(
         config: &Config,
         folder: Option<&Path>,

@@ -62,17 +62,19 @@ pub struct PolicyKeeper {
 }
 
 impl PolicyKeeper {
-    /// Starts the actor of a server that was started with `terms` and `policy`.
+    /// Starts the actor of a server that was started with `terms`, `policy`, and what its stores
+    /// had told of realms by then.
     pub fn start(
         terms: ServerTerms,
         policy: Policy,
+        stored: RealmsRead,
         log: Logger,
         on_spent: impl FnOnce(Spent) + 'static,
     ) -> Addr<PolicyKeeper> {
         let actor = PolicyKeeper {
             terms,
             policy,
-            stored: RealmsRead::default(),
+            stored,
             neighbours: PolicyNeighbours::default(),
             log: log.clone(),
         };

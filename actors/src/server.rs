@@ -33,7 +33,7 @@ use crate::socket::{
     BindError, KernelRelaySockets, ProxiedListenSocket, ReceiveBatch, RelayOptions,
     StreamListenSocket, StreamTerms, UdpListenSocket,
 };
-use crate::store_actor::{self, RealmsRead, SetStores, StoreActor, StoreNeighbours};
+use crate::store_actor::{self, ReadRealms, RealmsRead, SetStores, StoreActor, StoreNeighbours};
 use crate::supervision::Spent;
 use crate::transport::{ListenSocket, RelaySockets};
 
@@ -150,10 +150,13 @@ impl Server {
         let stores = StoreActor::start(log.clone(), tell_spent(&spent));
         let config = Arc::new(config);
         let terms = ServerTerms::new(config.clone(), &addresses);
-        let merged = Arc::new(Merged::of(&config.policy, &RealmsRead::default()));
+        // Before there is anybody to ask for a user: one that is in a store would be none.
+        let read = first_realms(&stores, &config.policy).await;
+        let merged = Arc::new(Merged::of(&config.policy, &read));
         let policy = PolicyKeeper::start(
             terms.clone(),
             config.policy.clone(),
+            read,
             log.clone(),
             tell_spent(&spent),
         );
@@ -161,12 +164,8 @@ impl Server {
             let (terms, spent, log) = (merged.quotas(), spent.clone(), log.clone());
             home.run(move || QuotaKeeper::start(terms, log, tell_spent(&spent))).await?
         };
-        let sources = Arc::new(merged.sources());
-        // Before there is anybody to ask for a user: one that is in a store would be none.
-        stores
-            .do_send(SetStores { stores: config.policy.stores.clone(), sources: sources.clone() });
         let shared = Shared {
-            sources,
+            sources: Arc::new(merged.sources()),
             allocation_terms: Arc::new(terms.allocation(&merged)),
             relay_sockets: Arc::new(KernelRelaySockets::new(relay_options)),
             terms,
@@ -379,6 +378,21 @@ impl Worker {
     }
 }
 
+/// Tells the StoreActor of its stores, and asks for what they say of realms: whoever comes first is
+/// held to that. Where one of them does not answer the listeners start all the same, and grant
+/// nothing until it does.
+async fn first_realms(stores: &Addr<StoreActor>, policy: &Policy) -> RealmsRead {
+    let nothing = RealmsRead::default();
+    let sources = Arc::new(Merged::of(policy, &nothing).sources());
+    stores.do_send(SetStores { stores: policy.stores.clone(), sources });
+    if policy.stores.is_empty() {
+        return nothing;
+    }
+    let read = tokio::time::timeout(FIRST_REALMS_WITHIN, stores.send(ReadRealms)).await;
+    // An actor that does not answer either is watched by others.
+    read.map_or(Ok(nothing), |read| read).unwrap_or_default()
+}
+
 async fn start_ports(
     home: &Worker,
     config: &ServerConfig,
@@ -527,6 +541,9 @@ pub const STOP_WITHIN: Duration = Duration::from_millis(1200);
 
 /// How long a stop waits after that for the arbiters' threads.
 pub const JOIN_WITHIN: Duration = Duration::from_millis(150);
+
+/// How long a start waits for what the stores say of realms.
+const FIRST_REALMS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Failures that wait to be heard of.
 const SPENT_MAX: usize = 4;

@@ -23,7 +23,7 @@ use actix::prelude::*;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use slog::{Logger, debug, warn};
+use slog::{Logger, debug, error, info, warn};
 use sterna_proto::session::StoresDown;
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -117,7 +117,15 @@ pub struct RealmsRead {
     pub realms: Vec<StoredRealm>,
     /// The realms for which a store has secrets of time-limited credentials.
     pub with_secrets: BTreeSet<Arc<str>>,
+    /// The labels of the stores that have told theirs, be it of old. Of the others it is not known
+    /// what they limit and refuse.
+    pub told: BTreeSet<String>,
 }
+
+/// Read what the stores say of realms. Answered when each of them has told it, or could not.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "RealmsRead")]
+pub struct ReadRealms;
 
 /// Panic, to test supervision.
 #[cfg(feature = "fault-injection")]
@@ -141,7 +149,11 @@ pub struct StoreActor {
     /// Checks that are due although nothing can change in the stores.
     checks_due: u32,
     reading: Option<LocalBoxFuture<'static, KnownRealms>>,
+    /// Who waits for it.
+    readers: Vec<Promise<RealmsRead>>,
     realms: KnownRealms,
+    /// Stores that have not told their realms, as the log has it.
+    untold: BTreeSet<String>,
     ticks: u32,
     overload_logged: Option<Instant>,
     log: Logger,
@@ -162,7 +174,9 @@ impl StoreActor {
             checked: Checked::default(),
             checks_due: 0,
             reading: None,
+            readers: Vec::new(),
             realms: KnownRealms::default(),
+            untold: BTreeSet::new(),
             ticks: 0,
             overload_logged: None,
             log: log.clone(),
@@ -195,7 +209,9 @@ impl StoreActor {
     }
 
     fn look_again(&mut self) {
-        let realms_due = self.ticks.is_multiple_of(READ_REALMS_AFTER);
+        // While some are not known nobody is let in.
+        let after = if self.untold.is_empty() { READ_REALMS_AFTER } else { READ_UNTOLD_AFTER };
+        let realms_due = self.ticks.is_multiple_of(after);
         self.ticks = self.ticks.wrapping_add(1);
         if realms_due && self.reading.is_none() && self.neighbours.is_some() {
             self.read_realms();
@@ -229,9 +245,23 @@ impl StoreActor {
     fn realms_read(&mut self, known: KnownRealms) {
         let before = std::mem::replace(&mut self.realms, known);
         let read = self.realms.told();
+        self.log_untold();
+        self.readers.drain(..).for_each(|reader| reader.keep(read.clone()));
         if let Some(neighbours) = self.neighbours.as_ref().filter(|_| read != before.told()) {
             neighbours.realms.do_send(read);
         }
+    }
+
+    fn log_untold(&mut self) {
+        let untold = self.realms.untold();
+        for store in untold.difference(&self.untold) {
+            error!(self.log, "no allocations before a store has told its realms: their limits and \
+                peers are not known, and Allocate is answered 500"; "store" => store);
+        }
+        if untold.is_empty() && !self.untold.is_empty() {
+            info!(self.log, "all stores have told their realms: allocations are granted");
+        }
+        self.untold = untold;
     }
 }
 
@@ -351,6 +381,19 @@ impl Handler<SetStores> for StoreActor {
     }
 }
 
+impl Handler<ReadRealms> for StoreActor {
+    type Result = Later<RealmsRead>;
+
+    fn handle(&mut self, _: ReadRealms, _: &mut Context<Self>) -> Self::Result {
+        let (promise, answer) = later();
+        self.readers.push(promise);
+        if self.reading.is_none() {
+            self.read_realms();
+        }
+        answer
+    }
+}
+
 impl Handler<Introduce> for StoreActor {
     type Result = ();
 
@@ -387,6 +430,9 @@ const LOOK_AGAIN_EVERY: Duration = Duration::from_millis(500);
 
 /// Every how many looks the realms are read: every five seconds.
 const READ_REALMS_AFTER: u32 = 10;
+
+/// The same where a store has not told its realms yet: every second.
+const READ_UNTOLD_AFTER: u32 = 2;
 
 /// Looks after a change of the configuration, for who was let in by what stood there before and has
 /// its allocation only a moment later.

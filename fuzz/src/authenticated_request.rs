@@ -66,6 +66,7 @@ impl Server {
             offer: OFFER,
             software: Some("fuzzed".to_owned()),
             expiry: ExpiryPolicy::Strict,
+            realms_known: true,
         });
         let session = Session::new(terms.clone(), five_tuple(), *EPOCH);
         Server { terms, session, allocation: None, connections: 0, now: *EPOCH }

@@ -5,6 +5,7 @@
 
 mod events;
 mod outcome;
+mod owner;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::account::{Account, CredentialKind, ExpiryPolicy};
 use crate::address::{Family, FiveTuple, ServerReflexive, TransportProtocol};
-use crate::credentials::{Key, PasswordAlgorithm, user_hash};
+use crate::credentials::Key;
 use crate::drops::DropReason;
 use crate::first_contact::is_for_session;
 use crate::guard::{Challenge, Claim, ClaimedUser, Guard, finish};
@@ -29,6 +30,7 @@ use crate::stun::{
 
 pub use events::{LoginFailure, LoginFailureReason, SessionEvent};
 pub use outcome::{Allocated, Outcome};
+pub use owner::Owner;
 
 /// What all sessions of a listener have in common.
 #[derive(Debug)]
@@ -41,17 +43,9 @@ pub struct SessionTerms {
     pub software: Option<String>,
     /// What the end of a credential ends.
     pub expiry: ExpiryPolicy,
-}
-
-/// The user that a session and its allocation belong to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// Who it is.
-    pub account: Arc<Account>,
-    /// The key that proved it.
-    pub key: Key,
-    /// How the key was derived.
-    pub password_algorithm: PasswordAlgorithm,
+    /// Whether every store has told what it says of realms. Until then Allocate is answered with
+    /// 500 (Server Error): it might be granted what its realm refuses.
+    pub realms_known: bool,
 }
 
 /// An answer that has been given, for the retransmissions of its request.
@@ -476,6 +470,10 @@ impl Session {
             return self.refuse(ErrorCode::Forbidden, "the client's address is tunneled", now);
         }
         match asked {
+            // What its realm grants may be in a store that has not told it yet.
+            Ok(Request::Allocate(_)) if !self.terms.realms_known => {
+                self.refuse_for_now(ErrorCode::ServerError)
+            }
             Ok(request) => Step::Perform(request),
             Err(error) => self.refuse(error.code(), error.to_string(), now),
         }
@@ -606,31 +604,6 @@ impl SessionTerms {
 
 fn is_deletion(message: &Message<'_>) -> bool {
     matches!(message.read::<Lifetime>(), Ok(Some(Lifetime(Duration::ZERO))))
-}
-
-impl Owner {
-    /// Whether this is the owner of a token, and `user` the name of the key that opens it.
-    fn goes_by(&self, user: &ClaimedUser) -> bool {
-        let is_token = self.account.credential == CredentialKind::AccessToken;
-        is_token && matches!(user, ClaimedUser::Named(name) if **name == *self.account.username)
-    }
-
-    fn is(&self, claim: &Claim) -> bool {
-        // A token's key is the client's own, whatever passwords are made into, and the token's key
-        // has a realm of its own. Only with some of its requests does a client send the token.
-        let is_token = self.account.credential == CredentialKind::AccessToken;
-        let same_user = match &claim.user {
-            ClaimedUser::Named(name) => **name == *self.account.username,
-            ClaimedUser::Hashed(hash) => {
-                user_hash(&self.account.username, &self.account.realm).is_ok_and(|own| own == *hash)
-            }
-            // The key is in the token; nobody has to be asked, but it has to be opened again.
-            ClaimedUser::Token { .. } => false,
-        };
-        let same_kind = claim.password_algorithm == self.password_algorithm
-            && claim.realm == self.account.realm;
-        same_user && (is_token || same_kind)
-    }
 }
 
 impl Pending {

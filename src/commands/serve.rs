@@ -213,7 +213,7 @@ async fn open(
 /// Stores that are away, and what an operator should look at.
 fn tell_of_sources(log: &Logger, opened: &Opened) {
     for cause in &opened.away {
-        error!(log, "a store does not answer: its users are told to try again until it does";
+        error!(log, "a store does not answer: no allocation is granted until it does";
             "cause" => cause);
     }
     for warning in &opened.warnings {

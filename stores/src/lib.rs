@@ -3,8 +3,8 @@
 //! them with.
 //!
 //! A store that cannot be reached when it is opened is opened all the same and looked at again with
-//! each question, since users of the configuration and cached ones are served without it. What is
-//! wrong with a store that does answer, such as a missing table, is an error at once.
+//! each question, so that a machine may come up before its database. What is wrong with a store
+//! that does answer, such as a missing table, is an error at once.
 
 pub mod admin;
 mod hook;

@@ -41,19 +41,23 @@ pub(crate) async fn open(
 ) -> Result<Arc<dyn CredentialStore>, OpenError> {
     let unreadable = Unreadable::new(options.log, url.label());
     let database = Database::new(url, place)?;
+    let realm_keys = ArrayQueue::new(1);
     match database.look().await {
         Err(OpenError::Unreachable(_)) if !options.must_answer => {}
         Err(error) => return Err(error),
         Ok(()) => {
-            if let Err(why) = database.whole(&options.realms).await {
+            let began = clock::now();
+            match database.look_through(&options.realms).await {
+                // Whoever asks for the realms first does not walk once more.
+                Ok(keys) => drop(realm_keys.push((good_until(began), keys))),
                 // Keys that cannot be read are there to stay, a server that is gone may be back.
-                match database.look().await {
+                Err(why) => match database.look().await {
                     Err(OpenError::Unreachable(_)) if !options.must_answer => {}
                     Err(error @ OpenError::Unreachable(_)) => return Err(error),
                     Err(OpenError::Unfit(_)) | Ok(()) => {
                         return Err(OpenError::Unfit(why.text().to_owned()));
                     }
-                }
+                },
             }
         }
     }
@@ -61,7 +65,7 @@ pub(crate) async fn open(
         Some(SchemaKind::Sterna) => &[PasswordAlgorithm::Md5, PasswordAlgorithm::Sha256],
         Some(SchemaKind::Coturn) | None => &[PasswordAlgorithm::Md5],
     };
-    let (realms, realm_keys) = (options.realms, ArrayQueue::new(1));
+    let realms = options.realms;
     Ok(Arc::new(RedisStore { database, algorithms, realms, realm_keys, unreadable }))
 }
 
@@ -86,6 +90,10 @@ impl CredentialStore for RedisStore {
 
     fn finds_hashed(&self) -> bool {
         false
+    }
+
+    fn realms_within(&self) -> Duration {
+        WALK_TIMEOUT * WALKS + self.answers_within()
     }
 
     fn can_revalidate(&self) -> bool {
@@ -147,10 +155,7 @@ impl CredentialStore for RedisStore {
                 Some(kept) => kept,
                 None => {
                     let keys = self.database.realm_keys().await?;
-                    // A walk over a million keys costs the server a second. It is worth a twentieth
-                    // of Redis's time at most.
-                    let took = clock::now().saturating_duration_since(now);
-                    (now + (took * 20).clamp(WALK_OFTEN, WALK_SELDOM), keys)
+                    (good_until(now), keys)
                 }
             };
             let realms = self.database.realms(&keys, &self.realms).await;
@@ -313,6 +318,13 @@ impl Database {
         }
     }
 
+    /// The keys about realms, all of which can be read.
+    async fn look_through(&self, configured: &[Arc<str>]) -> Result<Vec<RealmKey>, StoreError> {
+        let keys = self.realm_keys().await?;
+        self.realms(&keys, configured).await?;
+        Ok(keys)
+    }
+
     /// What all keys say of the realms.
     async fn whole(&self, configured: &[Arc<str>]) -> Result<Vec<StoredRealm>, StoreError> {
         let keys = self.realm_keys().await?;
@@ -470,6 +482,13 @@ fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
     T::from_redis_value(value).map_err(|error| StoreError::Answered(error.to_string()))
 }
 
+/// Until when it is good what a walk has found that has just ended. A walk over a million keys
+/// costs the server a second; it is worth a twentieth of Redis's time at most.
+fn good_until(began: Instant) -> Instant {
+    let took = clock::now().saturating_duration_since(began);
+    began + (took * 20).clamp(WALK_OFTEN, WALK_SELDOM)
+}
+
 fn no_answer() -> StoreError {
     StoreError::Lost(format!("no answer within {} s", QUERY_TIMEOUT.as_secs()))
 }
@@ -483,6 +502,8 @@ const SECRETS_MAX: usize = 100;
 const REALM_KEYS_MAX: usize = 20_000;
 /// How long one walk over all keys may take.
 const WALK_TIMEOUT: Duration = Duration::from_secs(20);
+/// So many walks find the keys about realms.
+const WALKS: u32 = keys::REALM_PATTERNS.len() as u32;
 const WALK_OFTEN: Duration = Duration::from_secs(2);
 const WALK_SELDOM: Duration = Duration::from_secs(60);
 

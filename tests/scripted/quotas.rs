@@ -11,8 +11,8 @@ use sterna_proto::address::RelayedAddr;
 use sterna_proto::quotas::{QuotaLimits, QuotaTerms};
 
 use crate::kit::{
-    Call, Client, REALM, Setup, User, World, after, after_turns, neighbour, relayed_at, script,
-    secs, settle, virtual_time,
+    Call, Client, PlayedStore, REALM, Setup, User, World, after, after_turns, neighbour,
+    relayed_at, script, secs, settle, virtual_time,
 };
 
 fn server(limits: QuotaLimits) -> QuotaTerms {
@@ -98,6 +98,24 @@ fn a_limit_of_one_user_does_not_hold_for_another() {
         world.client("alice").await.allocate().await.granted();
         world.client("bob").await.allocate().await.granted();
         are_taken(world, 2).await;
+    });
+}
+
+#[test]
+fn spellings_that_the_http_service_takes_for_one_user_share_its_limit() {
+    let hook = PlayedStore::looking_at_clients("https://hook.example");
+    hook.has("carol", "lark");
+    Setup { stores: vec![hook], ..with(per_user(1)) }.script(async |world| {
+        let client = async |name| {
+            let mut client = world.stranger(0, User::new(name, "lark"));
+            client.knocks().await;
+            client
+        };
+        client("Carol").await.allocate().await.granted();
+        for name in ["CAROL", "carol", "Carol"] {
+            client(name).await.allocate().await.refused(486);
+        }
+        assert_eq!(3, world.log.takes("allocation quota reached").len());
     });
 }
 

@@ -1,14 +1,22 @@
 //! Whole servers with credential stores behind them.
 
 use std::sync::Arc;
+
+use actix::Addr;
 use sterna_actors::authenticator::{time_limited_password, time_limited_password_sha256};
-
 use sterna_actors::clock;
-use sterna_actors::credential_store::StoredUser;
-use sterna_actors::policy::UserSecret;
+use sterna_actors::credential_store::{StoredRealm, StoredUser};
+use sterna_actors::listener::ListenerActor;
+use sterna_actors::policy::{Policy, UserSecret};
+use sterna_actors::policy_keeper::{self, PolicyKeeper, PolicyNeighbours, ServerTerms};
+use sterna_actors::store_actor::{self, RealmsRead, StoreNeighbours};
 use sterna_proto::peer_rules::PeerLists;
+use sterna_proto::quotas::QuotaLimits;
 
-use crate::kit::{Call, Client, Peer, PlayedStore, Setup, User, World, after, secs};
+use crate::kit::{
+    Call, Client, Peer, PlayedStore, REALM, Setup, User, World, after, config, credentials, policy,
+    secs, settle,
+};
 
 fn script(store: &PlayedStore, play: impl AsyncFnOnce(&World)) {
     Setup { stores: vec![store.clone()], ..Setup::default() }.script(play);
@@ -108,6 +116,65 @@ fn an_outage_answers_500_to_those_who_are_not_known() {
         after(secs(2)).await;
         world.log.expects(slog::Level::Info, "credential store answers again");
         client_of(world, &dave).await.allocate().await.granted();
+    });
+}
+
+/// A PolicyKeeper of this world, which tells everybody what the store says of realms.
+async fn keeps_policy(world: &World, store: &PlayedStore) -> Addr<PolicyKeeper> {
+    let policy = Policy { stores: vec![store.as_store()], ..policy(credentials().realms) };
+    let terms = ServerTerms::new(Arc::new(config(policy.clone())), &[]);
+    let stored = RealmsRead::default();
+    let keeper =
+        PolicyKeeper::start(terms, policy, stored, world.log.logger(), |spent| panic!("{spent}"));
+    let listener = |listener: &Addr<ListenerActor>| (None, listener.clone().recipient());
+    keeper.do_send(policy_keeper::Introduce(PolicyNeighbours {
+        listeners: world.listeners.iter().map(listener).collect(),
+        authenticators: vec![world.authenticator.clone().recipient()],
+        stores: Some(world.stores.clone().recipient()),
+        quotas: Some(world.quotas.clone().recipient()),
+    }));
+    world.stores.do_send(store_actor::Introduce(StoreNeighbours {
+        list_owners: world.quotas.clone().recipient(),
+        revoke: world.quotas.clone().recipient(),
+        authenticators: vec![world.authenticator.clone().recipient()],
+        realms: keeper.clone().recipient(),
+    }));
+    settle().await;
+    keeper
+}
+
+#[test]
+fn nothing_is_granted_before_the_stores_have_told_what_their_realms_refuse() {
+    let store = PlayedStore::new("db");
+    store.has_realms(vec![StoredRealm {
+        name: REALM.into(),
+        origins: Vec::new(),
+        quotas: QuotaLimits { allocations_per_user: Some(1), ..QuotaLimits::default() },
+        peers: PeerLists {
+            allow: Vec::new(),
+            deny: vec!["203.0.113.1/32".parse().expect("a network")],
+        },
+    }]);
+    store.goes_down();
+    script(&store, async |world| {
+        let _keeper = keeps_policy(world, &store).await;
+        world.log.expects(slog::Level::Error, "credential store is down");
+        let line = world.log.expects(slog::Level::Error, "no allocations before a store has told");
+        assert_eq!("db", line.field("store"));
+        // A user of turn.yaml, with the right password.
+        let mut alice = client_of(world, &User::named("alice")).await;
+        alice.allocate().await.refused(500);
+        after(secs(60)).await;
+        alice.allocate().await.refused(500);
+
+        store.comes_back();
+        after(secs(2)).await;
+        world.log.expects(slog::Level::Info, "credential store answers again");
+        world.log.expects(slog::Level::Info, "all stores have told their realms");
+        alice.allocate().await.granted();
+        alice.permit(&world.peer(1)).await.refused(403);
+        alice.permit(&world.peer(2)).await.granted();
+        client_of(world, &User::named("alice")).await.allocate().await.refused(486);
     });
 }
 
@@ -222,6 +289,7 @@ fn a_secret_that_cannot_be_read_refuses_nobody() {
     first.has_secrets(&[SECRET]);
     let setup = Setup { stores: vec![second.clone(), first.clone()], ..Setup::default() };
     setup.script(async |world| {
+        settle().await;
         second.goes_down();
         let user = minted(3600, time_limited_password);
         client_of(world, &user).await.allocate().await.granted();

@@ -1,14 +1,21 @@
 //! Several realms behind one listener, access tokens, and those who try to get around either.
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sterna_actors::ServerConfig;
 use sterna_actors::clock::unix_now;
+use sterna_actors::credential_store::{
+    CredentialStore, StoreError, StoredRealm, StoredUser, UserLookup,
+};
 use sterna_actors::policy::{ExpiryPolicy, OAuth, Realm as PolicyRealm, TokenKey, UserSecret};
 use sterna_proto::access_token::{self, AccessToken};
 use sterna_proto::credentials::{Key, PasswordAlgorithm};
 use sterna_proto::drops::DropReason;
 use sterna_proto::integrity::IntegrityAlgorithm;
+use sterna_proto::peer_rules::PeerLists;
+use sterna_proto::quotas::QuotaLimits;
 use sterna_proto::stun::{
     AttributeType, Lifetime, MessageWriter, Method, Nonce, Origin, Realm, ThirdPartyAuthorization,
     Username,
@@ -64,6 +71,69 @@ fn a_challenge_names_the_realm_of_the_origin_and_a_user_may_name_any() {
     assert_eq!(0, allocates(&client, SOUTH, "carol", "wren").code());
     let mut other = Client::new(server.v4());
     other.allocate();
+}
+
+/// A store that has nothing but a realm whose users may not talk to this machine, and takes a
+/// moment to say so.
+struct SlowRealm;
+
+impl CredentialStore for SlowRealm {
+    fn label(&self) -> &str {
+        "slow"
+    }
+
+    fn password_algorithms(&self) -> &[PasswordAlgorithm] {
+        &[PasswordAlgorithm::Md5, PasswordAlgorithm::Sha256]
+    }
+
+    fn finds_hashed(&self) -> bool {
+        true
+    }
+
+    fn can_revalidate(&self) -> bool {
+        true
+    }
+
+    fn user(&self, _: UserLookup) -> Answered<'_, Option<StoredUser>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn users(&self, _: Arc<str>, _: Vec<Arc<str>>) -> Answered<'_, Vec<StoredUser>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn rest_secrets(&self, _: Arc<str>) -> Answered<'_, Vec<Vec<u8>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn token_key(&self, _: String) -> Answered<'_, Option<TokenKey>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn realms(&self) -> Answered<'_, Vec<StoredRealm>> {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let deny = vec!["127.0.0.0/8".parse().expect("a network")];
+            Ok(vec![StoredRealm {
+                name: REALM.into(),
+                origins: Vec::new(),
+                quotas: QuotaLimits::default(),
+                peers: PeerLists { allow: Vec::new(), deny },
+            }])
+        })
+    }
+}
+
+type Answered<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+#[test]
+fn who_comes_first_is_held_to_what_the_stores_say_of_realms() {
+    let mut config = config();
+    config.policy.stores = vec![Arc::new(SlowRealm)];
+    let server = serve(config);
+    let mut client = Client::new(server.v4());
+    client.allocate();
+    assert_eq!(403, client.permit(&[at(V4, 80)]));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use sterna_proto::session::SessionTerms;
 use crate::authenticator::{CredentialSources, StoreTraits};
 use crate::clock;
 use crate::config::{Listen, ServerConfig};
-use crate::credential_store::StoredRealm;
+use crate::credential_store::{CredentialStore, StoredRealm};
 use crate::policy::{CacheTerms, OAuth, Policy, Realm};
 use crate::store_actor::RealmsRead;
 
@@ -26,6 +26,8 @@ pub struct Merged {
     /// The realms of the configuration, then those that only a store knows.
     realms: Vec<Realm>,
     with_secrets: BTreeSet<Arc<str>>,
+    /// Whether all stores have told what they say of realms.
+    realms_known: bool,
     stores: StoreTraits,
     oauth: Option<OAuth>,
     cache: CacheTerms,
@@ -49,9 +51,11 @@ impl Merged {
                 }
             }
         }
+        let has_told = |store: &Arc<dyn CredentialStore>| stored.told.contains(store.label());
         Merged {
             realms,
             with_secrets: stored.with_secrets.clone(),
+            realms_known: policy.stores.iter().all(has_told),
             stores: StoreTraits::of(&policy.stores),
             oauth: policy.oauth.clone(),
             cache: policy.cache,
@@ -164,6 +168,7 @@ impl ServerTerms {
             },
             software: config.software.clone(),
             expiry: merged.expiry,
+            realms_known: merged.realms_known,
         }
     }
 

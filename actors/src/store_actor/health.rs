@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use slog::{Logger, error, info};
 
 use crate::clock;
-use crate::credential_store::{CredentialStore, StoreError};
+use crate::credential_store::{CredentialStore, StoreError, StoredRealm};
 use crate::policy::TokenKey;
 
 use super::told::{OfStore, Told};
@@ -120,6 +120,11 @@ impl Store {
         Q: for<'a> FnOnce(&'a dyn CredentialStore) -> BoxFuture<'a, Result<T, StoreError>>,
     {
         self.ask_within(self.store.answers_within(), question).await
+    }
+
+    /// Asks for what it says of realms, which may take longer.
+    pub(super) async fn realms(&self) -> Result<Vec<StoredRealm>, Failed> {
+        self.ask_within(self.store.realms_within(), |store| store.realms()).await
     }
 
     async fn ask_within<T, Q>(&self, within: Duration, question: Q) -> Result<T, Failed>

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use crate::credential_store::StoredRealm;
 
 use super::health::Store;
@@ -12,24 +14,34 @@ use super::{RealmsRead, look_ups};
 /// What is known of the realms. What a store said last stands while it is down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct KnownRealms {
-    /// By the label of the store.
-    by_store: Vec<(Arc<str>, Vec<StoredRealm>)>,
+    /// By the label of the store; `None` of one that has never told.
+    by_store: Vec<(Arc<str>, Option<Vec<StoredRealm>>)>,
     with_secrets: BTreeSet<Arc<str>>,
 }
 
 impl KnownRealms {
     pub(super) fn told(&self) -> RealmsRead {
-        let realms = self.realms().cloned().collect();
-        RealmsRead { realms, with_secrets: self.with_secrets.clone() }
+        let told = self.by_store.iter().filter(|(_, realms)| realms.is_some());
+        RealmsRead {
+            realms: self.realms().cloned().collect(),
+            with_secrets: self.with_secrets.clone(),
+            told: told.map(|(label, _)| (**label).to_owned()).collect(),
+        }
+    }
+
+    /// The stores that have never told.
+    pub(super) fn untold(&self) -> BTreeSet<String> {
+        let untold = self.by_store.iter().filter(|(_, realms)| realms.is_none());
+        untold.map(|(label, _)| (**label).to_owned()).collect()
     }
 
     fn realms(&self) -> impl Iterator<Item = &StoredRealm> {
-        self.by_store.iter().flat_map(|(_, realms)| realms).take(REALMS_MAX)
+        self.by_store.iter().filter_map(|(_, realms)| realms.as_ref()).flatten().take(REALMS_MAX)
     }
 
-    fn of_store(&self, label: &str) -> Vec<StoredRealm> {
+    fn of_store(&self, label: &str) -> Option<Vec<StoredRealm>> {
         let same = self.by_store.iter().find(|(of, _)| **of == *label);
-        same.map(|(_, realms)| realms.clone()).unwrap_or_default()
+        same.and_then(|(_, realms)| realms.clone())
     }
 }
 
@@ -39,12 +51,16 @@ pub(super) async fn read(
     configured: BTreeSet<Arc<str>>,
     before: KnownRealms,
 ) -> KnownRealms {
-    let mut known = KnownRealms::default();
-    for store in stores.iter() {
-        let read = store.ask(|store| store.realms()).await;
-        let realms = read.unwrap_or_else(|_| before.of_store(store.label()));
-        known.by_store.push((store.label().clone(), realms));
-    }
+    // One that takes its time keeps nobody waiting but those who read its realms.
+    let read = join_all(stores.iter().map(Store::realms)).await;
+    let of_store = |(store, read): (&Store, Result<_, _>)| {
+        let realms = read.ok().or_else(|| before.of_store(store.label()));
+        (store.label().clone(), realms)
+    };
+    let mut known = KnownRealms {
+        by_store: stores.iter().zip(read).map(of_store).collect(),
+        with_secrets: BTreeSet::new(),
+    };
     let mut names = configured;
     names.extend(known.realms().map(|realm| realm.name.clone()));
     for name in names {

@@ -6,6 +6,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::address::RelayedAddr;
+use crate::credentials::PasswordAlgorithm;
 use crate::integrity::IntegrityAlgorithm;
 use crate::request::ChannelNumbers;
 use crate::stun::{ConnectionId, Nonce, Realm};
@@ -45,6 +46,7 @@ impl Conversation {
                 channel_numbers: ChannelNumbers::Rfc8656,
             },
             expiry: ExpiryPolicy::default(),
+            realms_known: true,
             software: None,
         };
         let key = key("u");

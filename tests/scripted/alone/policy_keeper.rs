@@ -5,19 +5,17 @@ use std::sync::Arc;
 
 use actix::Addr;
 use sterna_actors::authenticator::SetSources;
-use sterna_actors::config::{Limits, RelayConfig};
+use sterna_actors::clock;
 use sterna_actors::credential_store::StoredRealm;
 use sterna_actors::listener::SetTerms;
-use sterna_actors::policy::{CacheTerms, OAuth, Policy, Realm, UserSecret};
+use sterna_actors::policy::{OAuth, Policy, Realm, UserSecret};
 use sterna_actors::policy_keeper::{
     Introduce, Panic, PolicyKeeper, PolicyNeighbours, ServerTerms, SetPolicy,
 };
 use sterna_actors::quota_keeper::SetQuotas;
 use sterna_actors::store_actor::{RealmsRead, SetStores};
-use sterna_actors::{ServerConfig, clock};
 use sterna_proto::account::ExpiryPolicy;
 use sterna_proto::address::ServerReflexive;
-use sterna_proto::allocation::Lifetimes;
 use sterna_proto::guard::Challenge;
 use sterna_proto::peer_rules::PeerLists;
 use sterna_proto::quotas::QuotaLimits;
@@ -25,7 +23,7 @@ use sterna_proto::session::SessionTerms;
 use sterna_proto::stun::{AttributeType, Message, Method, Origin};
 
 use crate::kit::{
-    Answer, Ear, Log, PlayedStore, REALM, RELAY_V4, User, neighbour, request, secs, settle, signed,
+    Answer, Ear, Log, PlayedStore, REALM, User, config, neighbour, policy, request, settle, signed,
     virtual_time,
 };
 
@@ -49,56 +47,9 @@ struct Told {
     quotas: SetQuotas,
 }
 
-fn policy(realms: Vec<Realm>) -> Policy {
-    Policy {
-        realms,
-        stores: Vec::new(),
-        cache: CacheTerms { entries: 100, lifetime: secs(60), outage: secs(3600) },
-        expiry: ExpiryPolicy::default(),
-        oauth: None,
-        peers: PeerLists::default(),
-        quotas: QuotaLimits::default(),
-    }
-}
-
 fn north() -> Realm {
     let alice = ("alice".to_owned(), UserSecret::Password("sesame".to_owned()));
     Realm::of_users(REALM, vec![alice])
-}
-
-fn config(policy: Policy) -> ServerConfig {
-    ServerConfig {
-        wake_interval: std::time::Duration::ZERO,
-        listen: Vec::new(),
-        tls: None,
-        workers: 1,
-        software: None,
-        relay: RelayConfig {
-            addresses: vec![RELAY_V4],
-            external: Vec::new(),
-            ports: 49_152..=65_535,
-            tcp: true,
-            device: None,
-        },
-        lifetimes: Lifetimes::default(),
-        nonce_lifetime: secs(600),
-        reservation: secs(30),
-        limits: Limits {
-            sessions_per_listener: 1000,
-            permissions_per_allocation: 16,
-            channels_per_allocation: 16,
-            connections_per_allocation: 4,
-            unauthenticated_answers_per_second: 0,
-            failed_logins_per_minute: 0,
-            connections_per_listener: 100,
-            unproved_connections_per_listener: 100,
-            unproved_connections_per_source: 100,
-            connection_setup: secs(10),
-            stream_buffer: 65_536,
-        },
-        rfc5766_channel_numbers: false,
-        policy,
-    }
 }
 
 fn play(policy: Policy, script: impl AsyncFnOnce(&mut Round)) {
@@ -107,7 +58,8 @@ fn play(policy: Policy, script: impl AsyncFnOnce(&mut Round)) {
         let config = Arc::new(config(policy));
         let terms = ServerTerms::new(config.clone(), &[]);
         let spent = |spent| panic!("{spent}");
-        let keeper = PolicyKeeper::start(terms, config.policy.clone(), log.logger(), spent);
+        let (policy, stored) = (config.policy.clone(), RealmsRead::default());
+        let keeper = PolicyKeeper::start(terms, policy, stored, log.logger(), spent);
         let (first, to_first) = neighbour();
         let (southern, to_southern) = neighbour();
         let (authenticator, to_authenticator) = neighbour();
@@ -238,7 +190,7 @@ fn realms_of_stores_are_realms_of_the_server() {
                 stored("south.gov", "https://south.gov"),
                 stored("south.gov", "https://also.south.gov"),
             ],
-            with_secrets: Default::default(),
+            ..RealmsRead::default()
         });
         let told = round.is_told().await;
         let names: Vec<_> = told.sources.0.realms.iter().map(|realm| &*realm.name).collect();
@@ -279,7 +231,7 @@ fn hashed_names_are_asked_for_where_everybody_is_found_by_them() {
     play(policy(vec![north(), south()]), async |round| {
         assert!(anonymous(&round.is_told().await.first));
         let with_secrets = [Arc::from(REALM)].into();
-        round.keeper.do_send(RealmsRead { realms: Vec::new(), with_secrets });
+        round.keeper.do_send(RealmsRead { with_secrets, ..RealmsRead::default() });
         let told = round.is_told().await;
         assert_eq!([false, true], [anonymous(&told.first), anonymous(&told.southern)]);
         for realm in [
@@ -303,6 +255,32 @@ fn algorithms_are_offered_that_all_users_have() {
         let [first, southern] =
             [&told.first, &told.southern].map(|terms| challenge(&terms.session, None));
         assert_eq!([true, false], [offers_choice(&first), offers_choice(&southern)]);
+    });
+}
+
+#[test]
+fn allocations_wait_for_stores_that_have_not_told_their_realms() {
+    let store = |label: &str| PlayedStore::new(label).as_store();
+    let with = |stores| Policy { stores, ..policy(vec![north()]) };
+    play(with(vec![store("first"), store("second")]), async |round| {
+        let mut told = async |message: Option<RealmsRead>, policy: Option<Policy>| {
+            message.into_iter().for_each(|message| round.keeper.do_send(message));
+            policy.into_iter().for_each(|policy| round.keeper.do_send(SetPolicy(policy)));
+            let told = round.is_told().await;
+            round.warns_of_the_south();
+            [&told.first, &told.southern].map(|terms| terms.session.realms_known)
+        };
+        let have_told = |stores: &[&str]| {
+            let told = stores.iter().map(|label| (*label).to_owned()).collect();
+            Some(RealmsRead { told, ..RealmsRead::default() })
+        };
+        assert_eq!([false; 2], told(None, None).await);
+        assert_eq!([false; 2], told(have_told(&["second"]), None).await);
+        assert_eq!([true; 2], told(have_told(&["first", "second"]), None).await);
+        // What one that was opened anew has told is known, what another one says is not.
+        assert_eq!([true; 2], told(None, Some(with(vec![store("second")]))).await);
+        assert_eq!([false; 2], told(None, Some(with(vec![store("third")]))).await);
+        assert_eq!([true; 2], told(None, Some(with(Vec::new()))).await);
     });
 }
 

@@ -13,7 +13,7 @@ use sterna_actors::credential_store::StoredRealm;
 use sterna_actors::policy::{OAuth, Realm, TokenKey, UserSecret};
 use sterna_actors::quota_keeper::{LeaseId, ListOwners, OwnerInUse, RevokeLeases};
 use sterna_actors::store_actor::{
-    Introduce, Panic, RealmsRead, SetStores, StoreActor, StoreNeighbours,
+    Introduce, Panic, ReadRealms, RealmsRead, SetStores, StoreActor, StoreNeighbours,
 };
 use sterna_proto::account::{Account, CredentialKind};
 use sterna_proto::credentials::{Key, PasswordAlgorithm};
@@ -62,6 +62,10 @@ fn play(realm: Realm, stores: &[&PlayedStore], script: impl AsyncFnOnce(&mut Rou
             authenticators: vec![to_forget],
             realms: to_realms,
         }));
+        if !round.stores.is_empty() {
+            // The first of what the stores say of realms.
+            let _ = round.realms.hears().await;
+        }
         script(&mut round).await;
         round.revoke.hears_nothing().await;
         round.forget.hears_nothing().await;
@@ -211,7 +215,6 @@ fn an_outage_revokes_nobody_whom_the_store_may_know() {
         Realm::of_users(REALM, users.collect())
     };
     play(realm(&[("alice", "sesame")]), &[&first, &second], async |round| {
-        let _ = round.realms.hears().await;
         let name = "4102444800:frank";
         let password = time_limited_password(b"secret", name).expect("a secret");
         let all = [
@@ -278,7 +281,6 @@ fn secrets_are_taken_back_while_another_store_is_down() {
         ..no_users()
     };
     play(realm(&[b"configured"]), &[&first, &second], async |round| {
-        let _ = round.realms.hears().await;
         let name = "4102444800:dave";
         let minted = |lease, secret: &[u8]| {
             let password = time_limited_password(secret, name).expect("a secret");
@@ -321,7 +323,6 @@ fn whoever_is_gone_is_revoked_until_it_is() {
     store.has_secrets(&[b"secret", b"other"]);
     let realm = |secret: &[u8]| Realm { jwt_secrets: vec![secret.to_vec()], ..no_users() };
     play(realm(b"old"), &[&store], async |round| {
-        let _ = round.realms.hears().await;
         let minted = |lease, kind, name: &str, password: Option<String>| {
             owner(lease, kind, name, key(name, &password.expect("a secret")))
         };
@@ -363,7 +364,6 @@ fn time_limited_credentials_live_as_long_as_their_secret() {
         ..no_users()
     };
     play(realm(&[b"configured"]), &[&store], async |round| {
-        let _ = round.realms.hears().await;
         let name = "4102444800:dave";
         let minted = |lease, secret: &[u8], sha256: bool| {
             let password = match sha256 {
@@ -471,7 +471,6 @@ fn who_comes_during_an_outage_is_judged_after_it() {
     let store = PlayedStore::new("db");
     store.has_secrets(&[b"secret"]);
     play(no_users(), &[&store], async |round| {
-        let _ = round.realms.hears().await;
         let name = "4102444800:frank";
         let signed = |lease, secret: &[u8]| {
             let password = time_limited_password(secret, name).expect("a secret");
@@ -548,6 +547,7 @@ fn realms_are_read_at_once_and_every_five_seconds() {
         let expected = |realms: &[&str]| RealmsRead {
             realms: realms.iter().map(|name| stored_realm(name)).collect(),
             with_secrets: [REALM.into()].into(),
+            told: ["first", "second"].map(str::to_owned).into(),
         };
         let asked = realms.hears().await;
         assert_eq!(expected(&["south.gov"]), asked.message);
@@ -567,6 +567,69 @@ fn realms_are_read_at_once_and_every_five_seconds() {
         after(secs(10)).await;
         assert_eq!(expected(&[]), realms.hears().await.message);
         log.is_calm();
+    });
+}
+
+#[test]
+fn a_store_that_has_not_told_its_realms_is_asked_each_second() {
+    let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
+    first.has_realms(vec![stored_realm("south.gov")]);
+    second.has_realms(vec![stored_realm("west.gov")]);
+    virtual_time(async move || {
+        let log = Log::default();
+        let actor = StoreActor::start(log.logger(), |spent| panic!("{spent}"));
+        let (_owners, list_owners) = neighbour();
+        let (_revoke, revoke) = neighbour();
+        let (mut realms, to_realms) = neighbour();
+        let stores = vec![first.as_store(), second.as_store()];
+        second.goes_down();
+        actor.do_send(SetStores { stores, sources: Arc::new(configured(no_users())) });
+        let expected = |realms: &[&str], told: &[&str]| RealmsRead {
+            realms: realms.iter().map(|name| stored_realm(name)).collect(),
+            told: told.iter().map(|label| (*label).to_owned()).collect(),
+            ..RealmsRead::default()
+        };
+        // Whoever starts the server asks for them first.
+        let read = actor.send(ReadRealms).await.expect("it is alive");
+        assert_eq!(expected(&["south.gov"], &["first"]), read);
+        log.expects(slog::Level::Error, "credential store is down");
+        let line = log.expects(slog::Level::Error, "no allocations before a store has told");
+        assert_eq!("second", line.field("store"));
+        let authenticators = Vec::new();
+        let neighbours = StoreNeighbours { list_owners, revoke, authenticators, realms: to_realms };
+        actor.do_send(Introduce(neighbours));
+        after(secs(60)).await;
+        realms.hears_nothing().await;
+        log.is_calm();
+
+        second.comes_back();
+        after(secs(2)).await;
+        let all = expected(&["south.gov", "west.gov"], &["first", "second"]);
+        assert_eq!(all, realms.hears().await.message);
+        log.expects(slog::Level::Info, "credential store answers again");
+        log.expects(slog::Level::Info, "all stores have told their realms");
+        // What it has told is known while it is down once more.
+        second.goes_down();
+        after(secs(60)).await;
+        realms.hears_nothing().await;
+        log.expects(slog::Level::Error, "credential store is down");
+        log.is_calm();
+    });
+}
+
+#[test]
+fn whoever_asks_for_realms_waits_until_the_stores_have_told_them() {
+    let (slow, quick) = (PlayedStore::new("slow"), PlayedStore::new("quick"));
+    slow.has_realms(vec![stored_realm("south.gov")]);
+    play(no_users(), &[&slow, &quick], async |round| {
+        slow.hesitates();
+        let asked = round.actor.send(ReadRealms);
+        let asked = actix_rt::spawn(asked);
+        assert!(quick.was_asked_in_rounds().await.contains(&"realms".to_owned()));
+        assert!(!asked.is_finished());
+        slow.answers().await;
+        let read = asked.await.expect("it was not aborted").expect("it is alive");
+        assert_eq!([stored_realm("south.gov")], read.realms[..]);
     });
 }
 

@@ -6,6 +6,7 @@ mod log;
 mod messages;
 mod neighbours;
 mod network;
+mod policy;
 mod store;
 mod tcp;
 mod time;
@@ -19,6 +20,7 @@ pub(crate) use messages::{
 };
 pub(crate) use neighbours::{Asked, Ear, directory, neighbour};
 pub(crate) use network::{Network, Trap};
+pub(crate) use policy::{config, policy};
 pub(crate) use store::PlayedStore;
 pub(crate) use tcp::End;
 pub(crate) use time::{Deadline, after, after_turns, each_turn, secs, settle, virtual_time};

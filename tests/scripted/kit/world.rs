@@ -122,6 +122,7 @@ impl Setup {
             },
             software: None,
             expiry: self.expiry,
+            realms_known: true,
         }
     }
 
@@ -169,7 +170,7 @@ fn start_authenticator<S: FnOnce(Spent) + 'static>(
     quotas: &Addr<QuotaKeeper>,
     log: &Log,
     tell_spent: impl Fn() -> S,
-) -> Addr<Authenticator> {
+) -> (Addr<Authenticator>, Addr<StoreActor>) {
     let stores: Vec<_> = setup.stores.iter().map(PlayedStore::as_store).collect();
     let traits = StoreTraits::of(&stores);
     let sources = Arc::new(CredentialSources { stores: traits, ..credentials() });
@@ -186,7 +187,7 @@ fn start_authenticator<S: FnOnce(Spent) + 'static>(
             realms: nobody,
         }));
     }
-    authenticator
+    (authenticator, store_actor)
 }
 
 /// Tells the listeners of each other.
@@ -207,6 +208,7 @@ pub(crate) struct World {
     pub(crate) authenticator: Addr<Authenticator>,
     pub(crate) connections: Addr<ConnectionBroker>,
     pub(crate) quotas: Addr<QuotaKeeper>,
+    pub(crate) stores: Addr<StoreActor>,
     spent: Rc<RefCell<Vec<Spent>>>,
     clients: Cell<u16>,
 }
@@ -228,7 +230,7 @@ impl World {
         );
         let connections = ConnectionBroker::start(log.logger(), tell_spent());
         let quotas = QuotaKeeper::start(setup.quotas.clone(), log.logger(), tell_spent());
-        let authenticator = start_authenticator(&setup, &quotas, &log, tell_spent);
+        let (authenticator, stores) = start_authenticator(&setup, &quotas, &log, tell_spent);
         let session_terms = Arc::new(setup.session_terms(clock::now()));
         let allocation_terms = Arc::new(setup.allocation_terms());
         let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
@@ -278,7 +280,18 @@ impl World {
         let listeners: Vec<Addr<ListenerActor>> = (0..setup.listeners).map(start).collect();
         introduce(&listeners);
         let clients = Cell::new(0);
-        World { network, log, listeners, ports, authenticator, connections, quotas, spent, clients }
+        World {
+            network,
+            log,
+            listeners,
+            ports,
+            authenticator,
+            connections,
+            quotas,
+            stores,
+            spent,
+            clients,
+        }
     }
 
     /// Everything has been heard, and nobody has complained.

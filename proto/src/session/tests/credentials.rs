@@ -33,6 +33,7 @@ impl Client {
             },
             software: None,
             expiry: policy,
+            realms_known: true,
         };
         let mut account = Account::lasting("r".into(), "u".into());
         account.credential = CredentialKind::TimeLimited;
@@ -321,6 +322,29 @@ fn stores_that_are_down_are_no_failed_login_and_are_not_remembered() {
     }
     assert!(matches!(client.session.receive(bytes, epoch()), Step::FindKeys(_)));
     assert!(matches!(client.session.keys_found(Ok(client.found()), epoch()), Step::Perform(_)));
+}
+
+#[test]
+fn nothing_is_allocated_before_it_is_known_what_the_realm_grants() {
+    let mut client = Client::under(ExpiryPolicy::Allocate);
+    let known = Client::under(ExpiryPolicy::Allocate).session.terms;
+    let mut unknown = Client::under(ExpiryPolicy::Allocate);
+    let terms = Arc::get_mut(&mut unknown.session.terms).expect("nobody else has them");
+    terms.realms_known = false;
+    client.session.set_terms(unknown.session.terms);
+
+    assert_eq!(ErrorCode::ServerError, code(client.sends(Method::ALLOCATE, None, 0)));
+    assert!(!client.session.is_busy() && client.session.take_proof());
+    assert_eq!(None, client.session.poll_event());
+    // What is wrong with a request is said all the same.
+    let step = client.sends_body(Method::ALLOCATE, Vec::new(), 0);
+    assert_eq!(ErrorCode::BadRequest, code(step));
+    client.session.poll_event();
+
+    client.session.set_terms(known);
+    // The same request once more, which is no answer's retransmission.
+    client.transaction = 0;
+    assert!(matches!(client.sends(Method::ALLOCATE, None, 1), Step::Perform(_)));
 }
 
 #[test]
