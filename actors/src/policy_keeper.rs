@@ -87,7 +87,7 @@ impl PolicyKeeper {
     /// StoreActor, and for its peers by its allocation.
     fn tell(&self) {
         let merged = Merged::of(&self.policy, &self.stored);
-        let sources = Arc::new(merged.sources());
+        let sources = Arc::new(self.terms.sources(&merged));
         // First, so that whoever knows of other stores asks those.
         if let Some(stores) = &self.neighbours.stores {
             let sources = sources.clone();

@@ -151,7 +151,7 @@ impl Server {
         let config = Arc::new(config);
         let terms = ServerTerms::new(config.clone(), &addresses);
         // Before there is anybody to ask for a user: one that is in a store would be none.
-        let read = first_realms(&stores, &config.policy).await;
+        let read = first_realms(&stores, &terms, &config.policy).await;
         let merged = Arc::new(Merged::of(&config.policy, &read));
         let policy = PolicyKeeper::start(
             terms.clone(),
@@ -165,7 +165,7 @@ impl Server {
             home.run(move || QuotaKeeper::start(terms, log, tell_spent(&spent))).await?
         };
         let shared = Shared {
-            sources: Arc::new(merged.sources()),
+            sources: Arc::new(terms.sources(&merged)),
             allocation_terms: Arc::new(terms.allocation(&merged)),
             relay_sockets: Arc::new(KernelRelaySockets::new(relay_options)),
             terms,
@@ -381,9 +381,13 @@ impl Worker {
 /// Tells the StoreActor of its stores, and asks for what they say of realms: whoever comes first is
 /// held to that. Where one of them does not answer the listeners start all the same, and grant
 /// nothing until it does.
-async fn first_realms(stores: &Addr<StoreActor>, policy: &Policy) -> RealmsRead {
+async fn first_realms(
+    stores: &Addr<StoreActor>,
+    terms: &ServerTerms,
+    policy: &Policy,
+) -> RealmsRead {
     let nothing = RealmsRead::default();
-    let sources = Arc::new(Merged::of(policy, &nothing).sources());
+    let sources = Arc::new(terms.sources(&Merged::of(policy, &nothing)));
     stores.do_send(SetStores { stores: policy.stores.clone(), sources });
     if policy.stores.is_empty() {
         return nothing;

@@ -1,6 +1,6 @@
 //! StoreActor: asks the credential stores, and nobody else does.
 //!
-//! - Owns: the stores, in their order, and what is known of their health.
+//! - Owns: the stores, in their order, what is known of their health, and the secrets they named.
 //! - Started by: the server, once.
 //! - Hears from: Authenticators (users, secrets, keys), the PolicyKeeper (which stores there are).
 //! - Stops when: the server does.

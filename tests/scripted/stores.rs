@@ -10,6 +10,7 @@ use sterna_actors::listener::ListenerActor;
 use sterna_actors::policy::{Policy, UserSecret};
 use sterna_actors::policy_keeper::{self, PolicyKeeper, PolicyNeighbours, ServerTerms};
 use sterna_actors::store_actor::{self, RealmsRead, StoreNeighbours};
+use sterna_proto::account::ExpiryPolicy;
 use sterna_proto::peer_rules::PeerLists;
 use sterna_proto::quotas::QuotaLimits;
 
@@ -311,5 +312,28 @@ fn another_key_ends_what_the_one_before_let_in() {
         after(secs(1)).await;
         assert_eq!(0, world.allocations().await);
         client_of(world, &User::new("carol", "wren")).await.allocate().await.granted();
+    });
+}
+
+#[test]
+fn an_end_that_is_brought_forward_ends_the_call_at_that_moment() {
+    let store = PlayedStore::new("db");
+    let carol = |seconds| StoredUser {
+        expires: Some(clock::unix_now() + secs(seconds)),
+        ..StoredUser::lasting("carol", UserSecret::Password("lark".to_owned()))
+    };
+    let expiry = ExpiryPolicy::Strict;
+    let setup = || Setup { stores: vec![store.clone()], expiry, ..Setup::default() };
+    setup().script(async |world| {
+        store.keeps(carol(3600));
+        let user = User::new("carol", "lark");
+        let call = Call::between(client_of(world, &user).await, world.peer(1)).await;
+        store.keeps(carol(10));
+        after(secs(8)).await;
+        call.goes_on().await;
+        after(secs(3)).await;
+        assert_eq!(0, world.allocations().await);
+        client_of(world, &user).await.allocate().await.refused(401);
+        world.logins_have_failed(1, "expired");
     });
 }

@@ -21,6 +21,9 @@ pub struct CredentialSources {
     pub oauth: Option<OAuth>,
     /// Bounds of what is remembered of the stores.
     pub cache: CacheTerms,
+    /// How long an allocation may outlive the end of its user, whatever that was when it was made;
+    /// `None` is for ever.
+    pub outlives: Option<Duration>,
     /// What the stores can do.
     pub stores: StoreTraits,
 }
@@ -32,6 +35,7 @@ impl CredentialSources {
             realms: vec![realm],
             oauth: None,
             cache: CacheTerms { entries: 0, lifetime: Duration::ZERO, outage: Duration::ZERO },
+            outlives: None,
             stores: StoreTraits::default(),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sterna_proto::account::ExpiryPolicy;
 use sterna_proto::allocation::Terms;
@@ -62,16 +62,6 @@ impl Merged {
             expiry: policy.expiry,
             peers: policy.peers.clone(),
             quotas: policy.quotas,
-        }
-    }
-
-    /// Where Authenticators take credentials from.
-    pub fn sources(&self) -> CredentialSources {
-        CredentialSources {
-            realms: self.realms.clone(),
-            oauth: self.oauth.clone(),
-            cache: self.cache,
-            stores: self.stores.clone(),
         }
     }
 
@@ -144,6 +134,22 @@ impl ServerTerms {
     pub fn new(config: Arc<ServerConfig>, listening: &[Listen]) -> ServerTerms {
         let own = own_addresses(&config, listening);
         ServerTerms { config, own, nonce_secret: rand::random(), epoch: clock::now() }
+    }
+
+    /// Where Authenticators take credentials from.
+    pub fn sources(&self, merged: &Merged) -> CredentialSources {
+        CredentialSources {
+            realms: merged.realms.clone(),
+            oauth: merged.oauth.clone(),
+            cache: merged.cache,
+            outlives: match merged.expiry {
+                ExpiryPolicy::Allocate => None,
+                // Refreshed for the last time right before the end.
+                ExpiryPolicy::Refresh => Some(self.config.lifetimes.allocation_max),
+                ExpiryPolicy::Strict => Some(Duration::ZERO),
+            },
+            stores: merged.stores.clone(),
+        }
     }
 
     /// The terms of a listener whose own realm is the one at `index`.

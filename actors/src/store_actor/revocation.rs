@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -14,6 +14,7 @@ use sterna_proto::peer_rules::PeerLists;
 use sterna_proto::session::Owner;
 
 use crate::authenticator::{CredentialSources, Forget, KnownRealm};
+use crate::clock;
 use crate::credential_store::StoredUser;
 use crate::quota_keeper::{LeaseId, ListOwners, OwnerInUse, RevokeLeases};
 use crate::usage::OneLine;
@@ -187,7 +188,8 @@ impl Check {
         let Some(known) = known else { return Verdict::Gone };
         let Owner { account, key, password_algorithm } = &owner.owner;
         let lives = match account.credential {
-            CredentialKind::Hook => true,
+            // Who is asked for a client's request alone says nothing between two of them.
+            CredentialKind::Hook => self.stores.iter().any(|store| !store.can_revalidate()),
             CredentialKind::TimeLimited => return Verdict::Ask,
             CredentialKind::SignedToken => {
                 self.same_sources() && self.is_known(owner) || is_token(&owner.owner, known)
@@ -233,7 +235,8 @@ impl Check {
         seen
     }
 
-    /// Those whose user is gone from the stores, or has another key or other peers there.
+    /// Those whose user is gone from the stores, has come to its end, or has another key or other
+    /// peers there.
     async fn without_stored_users<'a>(&self, realm: &Arc<str>, owners: &Owners<'a>) -> Owners<'a> {
         let mut gone = Vec::new();
         let mut stored: BTreeMap<Arc<str>, Vec<Sought<'a>>> = BTreeMap::new();
@@ -261,7 +264,10 @@ impl Check {
         mut wanted: BTreeMap<Arc<str>, Vec<Sought<'a>>>,
         gone: &mut Owners<'a>,
     ) {
-        let mut down = false;
+        let (mut down, now) = (false, clock::unix_now());
+        let has_ended = |end: Duration| {
+            self.sources.outlives.is_some_and(|outlives| end.saturating_add(outlives) <= now)
+        };
         for store in self.stores.iter().filter(|store| store.can_revalidate()) {
             if wanted.is_empty() {
                 return;
@@ -274,8 +280,10 @@ impl Check {
             let users: BTreeMap<_, _> = users.iter().map(|user| (&user.name, user)).collect();
             wanted.retain(|name, sought| {
                 let user = users.get(name).copied();
+                let ended = user.and_then(|user| user.expires).is_some_and(has_ended);
                 for sought in sought.iter_mut() {
-                    let lives = user.is_some_and(|user| is_user(&sought.owner.owner, user));
+                    let is_user = user.is_some_and(|user| is_user(&sought.owner.owner, user));
+                    let lives = is_user && !ended;
                     let from_here = sought.owner.owner.account.stored_in.as_ref();
                     sought.confirmed |= lives;
                     sought.dropped |= !lives && from_here == Some(store.label());

@@ -16,6 +16,7 @@ use sterna_actors::quota_keeper::SetQuotas;
 use sterna_actors::store_actor::{RealmsRead, SetStores};
 use sterna_proto::account::ExpiryPolicy;
 use sterna_proto::address::ServerReflexive;
+use sterna_proto::allocation::Lifetimes;
 use sterna_proto::guard::Challenge;
 use sterna_proto::peer_rules::PeerLists;
 use sterna_proto::quotas::QuotaLimits;
@@ -23,7 +24,7 @@ use sterna_proto::session::SessionTerms;
 use sterna_proto::stun::{AttributeType, Message, Method, Origin};
 
 use crate::kit::{
-    Answer, Ear, Log, PlayedStore, REALM, User, config, neighbour, policy, request, settle, signed,
+    Answer, Ear, Log, PlayedStore, REALM, User, config, neighbour, policy, request, secs, settle, signed,
     virtual_time,
 };
 

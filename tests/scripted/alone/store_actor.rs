@@ -9,7 +9,8 @@ use sterna_actors::authenticator::{
     CredentialSources, Forget, StoreTraits, time_limited_password, time_limited_password_sha256,
     token_password,
 };
-use sterna_actors::credential_store::StoredRealm;
+use sterna_actors::clock;
+use sterna_actors::credential_store::{StoredRealm, StoredUser};
 use sterna_actors::policy::{OAuth, Realm, TokenKey, UserSecret};
 use sterna_actors::quota_keeper::{LeaseId, ListOwners, OwnerInUse, RevokeLeases};
 use sterna_actors::store_actor::{
@@ -421,7 +422,8 @@ fn access_tokens_live_as_long_as_the_key_that_opens_them() {
         CredentialSources { oauth, ..configured(no_users()) }
     };
     store.has_token_keys(vec![token_key("stored", 1), token_key("other", 1)]);
-    play(no_users(), &[&store], async |round| {
+    let away = PlayedStore::new("away");
+    play(no_users(), &[&away, &store], async |round| {
         round.set(with(vec![token_key("configured", 1)]));
         let of = |lease, kid: &str, byte| {
             let mut of = owner(lease, CredentialKind::AccessToken, kid, Key::shared(&[7; 20]));
@@ -449,6 +451,13 @@ fn access_tokens_live_as_long_as_the_key_that_opens_them() {
         store.has_token_keys(vec![token_key("stored", 2)]);
         let left = [of(1, "configured", 1), of(3, "other", 1)];
         round.revokes(&left, &left[1..]).await;
+        // What gave a key takes it away, whichever other store is down.
+        away.goes_down();
+        let left = [of(1, "configured", 1), of(5, "stored", 2), of(7, "stored", 9)];
+        round.leaves(&left).await;
+        round.log.expects(slog::Level::Error, "credential store is down");
+        store.has_token_keys(vec![token_key("stored", 3)]);
+        round.revokes(&left, &left[1..2]).await;
         round.set(with(vec![]));
         round.revokes(&left[..1], &left[..1]).await;
     });
@@ -496,6 +505,60 @@ fn whom_a_store_knows_by_its_client_alone_is_not_looked_for() {
         }
         after(secs(60)).await;
         round.list_owners.hears_nothing().await;
+    });
+}
+
+#[test]
+fn those_of_an_http_service_are_gone_with_it() {
+    let (hook, store) = (PlayedStore::looking_at_clients("hook"), PlayedStore::new("db"));
+    play(no_users(), &[&hook, &store], async |round| {
+        let carol = owner(1, CredentialKind::Hook, "carol", key("carol", "lark"));
+        let carol = [stored_in("hook", carol)];
+        round.leaves(&carol).await;
+        // Another one may know the same users.
+        round.stores[0] = PlayedStore::looking_at_clients("another");
+        round.set(configured(no_users()));
+        let _ = round.realms.hears().await;
+        round.leaves(&carol).await;
+        round.stores.remove(0);
+        round.set(configured(no_users()));
+        let _ = round.realms.hears().await;
+        round.revokes(&carol, &carol).await;
+        // A server without any store looks as well.
+        round.stores.clear();
+        round.set(configured(no_users()));
+        let _ = round.realms.hears().await;
+        round.revokes(&carol, &carol).await;
+    });
+}
+
+#[test]
+fn users_live_no_longer_than_their_end_allows() {
+    let store = PlayedStore::new("db");
+    let ends_in = |seconds| StoredUser {
+        expires: Some(clock::unix_now() + secs(seconds)),
+        ..StoredUser::lasting("carol", UserSecret::Password("lark".to_owned()))
+    };
+    let outliving = |outlives| CredentialSources { outlives, ..configured(no_users()) };
+    play(no_users(), &[&store], async |round| {
+        store.keeps(ends_in(3600));
+        let carol = [stored_in("db", user(1, "carol", "lark"))];
+        for outlives in [None, Some(Duration::ZERO), Some(secs(60))] {
+            round.set(outliving(outlives));
+            round.leaves(&carol).await;
+        }
+        // What it is in the store now counts, and not what it was when the allocation was made.
+        store.keeps(ends_in(0));
+        after(secs(30)).await;
+        round.list_owners.hears().await.answers(Vec::new()).await;
+        round.leaves(&carol).await;
+        after(secs(30)).await;
+        round.list_owners.hears().await.answers(Vec::new()).await;
+        round.revokes(&carol, &carol).await;
+        round.set(outliving(None));
+        round.leaves(&carol).await;
+        round.set(outliving(Some(Duration::ZERO)));
+        round.revokes(&carol, &carol).await;
     });
 }
 

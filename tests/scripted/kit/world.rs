@@ -173,7 +173,12 @@ fn start_authenticator<S: FnOnce(Spent) + 'static>(
 ) -> (Addr<Authenticator>, Addr<StoreActor>) {
     let stores: Vec<_> = setup.stores.iter().map(PlayedStore::as_store).collect();
     let traits = StoreTraits::of(&stores);
-    let sources = Arc::new(CredentialSources { stores: traits, ..credentials() });
+    let outlives = match setup.expiry {
+        ExpiryPolicy::Allocate => None,
+        ExpiryPolicy::Refresh => Some(setup.lifetimes.allocation_max),
+        ExpiryPolicy::Strict => Some(Duration::ZERO),
+    };
+    let sources = Arc::new(CredentialSources { stores: traits, outlives, ..credentials() });
     let store_actor = StoreActor::start(log.logger(), tell_spent());
     store_actor.do_send(SetStores { stores, sources: sources.clone() });
     let ask = AskStores::of(&store_actor);
