@@ -337,3 +337,25 @@ fn an_end_that_is_brought_forward_ends_the_call_at_that_moment() {
         world.logins_have_failed(1, "expired");
     });
 }
+
+#[test]
+fn a_password_that_leaked_from_a_second_store_is_no_way_in_while_the_first_is_away() {
+    let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
+    first.has("carol", "changed");
+    second.has("carol", "leaked");
+    let setup = Setup { stores: vec![first.clone(), second.clone()], ..Setup::default() };
+    setup.script(async |world| {
+        let carol = User::new("carol", "changed");
+        client_of(world, &carol).await.allocate().await.granted();
+        first.goes_down();
+        for _ in 0..3 {
+            after(secs(40)).await;
+            let leaked = User::new("carol", "leaked");
+            client_of(world, &leaked).await.allocate().await.refused(401);
+            client_of(world, &carol).await.allocate().await.granted();
+        }
+        world.log.expects(slog::Level::Error, "credential store is down");
+        world.logins_have_failed(3, "wrong_credentials");
+        assert_eq!(4, world.allocations().await);
+    });
+}

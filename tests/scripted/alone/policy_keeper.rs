@@ -150,6 +150,23 @@ fn everybody_is_told_of_the_policy_and_of_the_next() {
 }
 
 #[test]
+fn expiry_says_how_long_an_allocation_outlives_its_user() {
+    let with = |expiry| Policy { expiry, ..policy(vec![north()]) };
+    play(with(ExpiryPolicy::Allocate), async |round| {
+        assert_eq!(None, round.is_told().await.sources.0.outlives);
+        round.warns_of_the_south();
+        let longest = Lifetimes::default().allocation_max;
+        for (expiry, outlives) in
+            [(ExpiryPolicy::Refresh, Some(longest)), (ExpiryPolicy::Strict, Some(secs(0)))]
+        {
+            round.keeper.do_send(SetPolicy(with(expiry)));
+            assert_eq!(outlives, round.is_told().await.sources.0.outlives);
+            round.warns_of_the_south();
+        }
+    });
+}
+
+#[test]
 fn nonces_outlive_the_policy_they_were_made_under() {
     play(policy(vec![north()]), async |round| {
         let told = round.is_told().await;
