@@ -41,7 +41,7 @@ use asking::{Asking, Heard, Question, Secrets, Told, UserKey, Waiter};
 use minted::SignedToken;
 use sources::{Clock, KnownUser};
 
-pub(crate) use minted::expiry_of;
+pub(crate) use minted::{expiry_of, name_behind_expiry};
 pub(crate) use sources::KnownRealm;
 
 pub use minted::{time_limited_password, time_limited_password_sha256, token_password};
@@ -339,13 +339,16 @@ impl Authenticator {
             ClaimedUser::Named(name) => known.named(name),
         };
         if let Some(user) = configured {
-            // The stores have no say; but how long a refusal takes tells nobody whom they know.
-            if wanted.afresh
-                && let Err(Missing::Answer(question)) = self.find_stored(wanted, told)
-            {
-                return Err(Missing::Answer(question));
-            }
-            return Ok(keys_of(user, algorithm));
+            let keys = keys_of(user, algorithm);
+            // The stores have no say; but neither how long a refusal takes nor its code tells whom
+            // they do not know.
+            return match wanted.afresh.then(|| self.find_stored(wanted, told)) {
+                Some(Err(Missing::Answer(question))) => Err(Missing::Answer(question)),
+                Some(Err(Missing::Stores)) => {
+                    keys.map(|keys| Some(standing_in(keys))).ok_or(Missing::Stores)
+                }
+                Some(Ok(_)) | None => Ok(keys),
+            };
         }
         let ClaimedUser::Named(name) = &claim.user else {
             return self.find_stored(wanted, told);
@@ -374,8 +377,9 @@ impl Authenticator {
             user: claim.user.clone(),
             asker: self.sources.stores.look_at_clients.then_some(asker),
         };
-        let user = self.stored_user(key, wanted.afresh, told)?;
-        Ok(user.and_then(|user| keys_of(&user, claim.password_algorithm)))
+        let Some(user) = self.stored_user(key, wanted.afresh, told)? else { return Ok(None) };
+        let keys = keys_of(&user, claim.password_algorithm);
+        Ok(if user.stands_in { keys.map(standing_in) } else { keys })
     }
 
     /// The keys of a time-limited credential, two for each secret. Where there is no secret, the
@@ -490,6 +494,11 @@ fn keys_of(user: &KnownUser, algorithm: PasswordAlgorithm) -> Option<FoundKeys> 
         keys: smallvec![key],
         otherwise: Otherwise::Refuse,
     })
+}
+
+/// Keys that let in who has one of them, while nobody can be asked whether there is another.
+fn standing_in(keys: FoundKeys) -> FoundKeys {
+    FoundKeys { otherwise: Otherwise::StoresDown, ..keys }
 }
 
 fn found_time_limited(

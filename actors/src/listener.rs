@@ -25,9 +25,9 @@ use slog::{Logger, debug, error, warn};
 use smallvec::SmallVec;
 use sterna_proto::address::{FiveTuple, ServerReflexive};
 use sterna_proto::drops::DropReason;
-use sterna_proto::failed_logins::FailedLogins;
 use sterna_proto::first_contact::FirstContact;
 use sterna_proto::limiter::SourceLimiter;
+use sterna_proto::login_limits::LoginLimits;
 use sterna_proto::stun::{Class, Kind, Message, Method, peek_class, peek_kind};
 use tokio::sync::oneshot;
 
@@ -46,7 +46,7 @@ use crate::transport::{ClientTransport, HeaderFields, ListenSocket};
 
 pub use counters::{ListenerCounters, ReadListener};
 pub use ending::{EndClient, Shutdown};
-pub use logins::{FailedElsewhere, Introduce, LoginFailed, LoginProved};
+pub use logins::{Elsewhere, Introduce, LoginFailed, LoginProved, LoginUnanswered};
 pub use terms::SetTerms;
 
 /// Start the allocation that a session has gathered, and send the client's data there from now on.
@@ -118,8 +118,8 @@ pub struct ListenerSeed {
     pub scratch: Rc<RefCell<ReceiveBatch>>,
     /// The limit on unauthenticated answers.
     pub limiter: SourceLimiter,
-    /// The limit on failed logins.
-    pub failed_logins: FailedLogins,
+    /// The limits on logins that come to nothing.
+    pub logins: LoginLimits,
     /// Sessions at once; a further client stays unanswered.
     pub sessions_max: usize,
 }
@@ -132,9 +132,9 @@ pub struct ListenerActor {
     local: SocketAddr,
     scratch: Rc<RefCell<ReceiveBatch>>,
     limiter: SourceLimiter,
-    failed_logins: FailedLogins,
-    /// The server's other listeners, which count the same failures.
-    others: Vec<Recipient<FailedElsewhere>>,
+    logins: LoginLimits,
+    /// The server's other listeners, which count the same logins.
+    others: Vec<Recipient<Elsewhere>>,
     sessions_max: usize,
     neighbours: Arc<SessionNeighbours>,
     clients: Clients,
@@ -175,7 +175,7 @@ impl ListenerActor {
             socket: seed.socket,
             scratch: seed.scratch,
             limiter: seed.limiter,
-            failed_logins: seed.failed_logins,
+            logins: seed.logins,
             others: Vec::new(),
             sessions_max: seed.sessions_max,
             neighbours: Arc::new(neighbours(&context.address())),
@@ -464,7 +464,11 @@ impl ListenerActor {
             let client = known.and_then(|key| self.clients.get(key));
             // Ahead of all that costs something. Who has proved itself does not notice.
             if !client.is_some_and(|client| client.proved)
-                && self.failed_logins.is_shut_out(five_tuple.client.ip(), now)
+                && self.logins.shuts_out(
+                    five_tuple.client.ip(),
+                    || logins::claimed_in(&message),
+                    now,
+                )
             {
                 return self.drops.count(DropReason::RateLimited);
             }
@@ -508,7 +512,7 @@ impl ListenerActor {
             // around the limit.
             Ok(()) if !client.proved => {
                 let source = client.five_tuple.client.ip();
-                client.on_trial += u32::from(self.failed_logins.reserve(source, now));
+                client.on_trial += u32::from(self.logins.reserve(source, now));
             }
             Ok(()) => {}
             Err(SendError::Full(_)) => self.drops.count(DropReason::MailboxFull),
@@ -611,9 +615,9 @@ impl ListenerActor {
     fn session_over(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.session_over = true;
-        // What it has not been told about was no failure: the stores were down, or the nonce stale.
+        // What it has not been told about was no failure: the nonce was stale, or the like.
         let on_trial = std::mem::take(&mut client.on_trial);
-        self.failed_logins.give_back(client.five_tuple.client.ip(), on_trial, clock::now());
+        self.logins.give_back(client.five_tuple.client.ip(), on_trial, clock::now());
         let Some((_, allocation)) = &client.allocation else { return self.clients.remove(key) };
         allocation.do_send(EndAllocation(match (client.ended, self.closing.is_some()) {
             (Some(reason), _) => reason,

@@ -13,8 +13,8 @@ use slog::{Logger, info, warn};
 use socket2::Socket;
 use sterna_proto::address::TransportProtocol;
 use sterna_proto::allocation::Terms;
-use sterna_proto::failed_logins::FailedLogins;
 use sterna_proto::limiter::SourceLimiter;
+use sterna_proto::login_limits::LoginLimits;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::authenticator::{AskStores, Authenticator, CredentialSources};
@@ -438,7 +438,7 @@ fn start_listeners(
                 rand::random(),
                 shared.started,
             ),
-            failed_logins: FailedLogins::new(
+            logins: LoginLimits::new(
                 config.limits.failed_logins_per_minute,
                 rand::random(),
                 shared.started,
@@ -456,6 +456,7 @@ fn start_listeners(
             start_allocation: listener.clone().recipient(),
             dropped: listener.clone().recipient(),
             login_failed: listener.clone().recipient(),
+            login_unanswered: listener.clone().recipient(),
             login_proved: listener.clone().recipient(),
             relay_directory: directory.clone(),
             relay_sockets: shared.relay_sockets.clone(),

@@ -36,7 +36,9 @@ use crate::authenticator::FindKeys;
 use crate::clock;
 use crate::connection_broker::{FindConnection, NameConnection};
 use crate::counters::DropCounters;
-use crate::listener::{EndClient, LoginFailed, LoginProved, SessionDropped, StartAllocation};
+use crate::listener::{
+    EndClient, LoginFailed, LoginProved, LoginUnanswered, SessionDropped, StartAllocation,
+};
 use crate::peer_connection::PeerConnection;
 use crate::port_allocator::{ClaimReservation, LeasePort, RelayDirectory};
 use crate::quota_keeper::{LeaseQuota, QuotaLease};
@@ -168,6 +170,8 @@ pub struct SessionNeighbours {
     pub dropped: Recipient<SessionDropped>,
     /// Is told of a client that has not proved itself.
     pub login_failed: Recipient<LoginFailed>,
+    /// Is told of one that could not, as the stores were away.
+    pub login_unanswered: Recipient<LoginUnanswered>,
     /// Is told of one that has.
     pub login_proved: Recipient<LoginProved>,
     /// Knows which allocation is behind which relayed transport address.
@@ -331,11 +335,18 @@ impl SessionActor {
                     let failed = LoginFailed { session: self.id, client, failure };
                     self.neighbours.login_failed.do_send(failed);
                 }
+                SessionEvent::LoginUnanswered(user) => {
+                    self.proved = false;
+                    let client = self.client.five_tuple().client;
+                    let unanswered = LoginUnanswered { session: self.id, client, user };
+                    self.neighbours.login_unanswered.do_send(unanswered);
+                }
             }
         }
         if self.core.take_proof() && !self.proved {
             self.proved = true;
-            self.neighbours.login_proved.do_send(LoginProved(self.id));
+            let user = self.core.claimed().cloned();
+            self.neighbours.login_proved.do_send(LoginProved { session: self.id, user });
         }
     }
 

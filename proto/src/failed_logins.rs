@@ -29,7 +29,7 @@ struct Slot {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Source {
+pub(crate) enum Source {
     #[default]
     Nobody,
     V4(u32),
@@ -84,6 +84,11 @@ impl FailedLogins {
         self.limits
     }
 
+    /// Whether anything was ever counted.
+    pub fn has_counted(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
     /// Takes back so many failures that were counted ahead and have not come.
     pub fn give_back(&mut self, source: IpAddr, failures: u32, now: Instant) {
         let (source, now) = (Source::of(source), self.micros(now));
@@ -107,12 +112,11 @@ impl FailedLogins {
     }
 
     fn set_of(&self, source: Source) -> Option<std::ops::Range<usize>> {
-        let mut hasher = self.hasher.build_hasher();
-        match source {
-            Source::Nobody => return None,
-            Source::V4(ip) => hasher.write_u32(ip),
-            Source::V6(network) => hasher.write_u64(network),
+        if source == Source::Nobody {
+            return None;
         }
+        let mut hasher = self.hasher.build_hasher();
+        source.hash_into(&mut hasher);
         let start = (hasher.finish() as usize) % SETS * WAYS;
         Some(start..start + WAYS)
     }
@@ -123,13 +127,21 @@ impl FailedLogins {
 }
 
 impl Source {
-    fn of(ip: IpAddr) -> Source {
+    pub(crate) fn of(ip: IpAddr) -> Source {
         match ip {
             IpAddr::V4(ip) => Source::V4(ip.to_bits()),
             IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
                 Some(ip) => Source::V4(ip.to_bits()),
                 None => Source::V6((ip.to_bits() >> 64) as u64),
             },
+        }
+    }
+
+    pub(crate) fn hash_into(self, hasher: &mut impl Hasher) {
+        match self {
+            Source::Nobody => {}
+            Source::V4(ip) => hasher.write_u32(ip),
+            Source::V6(network) => hasher.write_u64(network),
         }
     }
 }

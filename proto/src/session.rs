@@ -235,10 +235,7 @@ impl Session {
     /// Goes on with the keys of the claim that [`Step::FindKeys`] named, or
     /// [`Step::FindKeysAfresh`].
     pub fn keys_found(&mut self, found: Result<FoundKeys, StoresDown>, now: Instant) -> Step {
-        let Ok(found) = found else {
-            // Whoever has not proved anything writes no line of the log each time.
-            return self.refuse_for_now(ErrorCode::ServerError);
-        };
+        let Ok(found) = found else { return self.leave_unanswered() };
         let Some(mut pending) = self.pending.take() else {
             return Step::Drop(DropReason::Replayed);
         };
@@ -257,7 +254,7 @@ impl Session {
                 }
                 Otherwise::StoresDown => {
                     self.pending = Some(pending);
-                    return self.refuse_for_now(ErrorCode::ServerError);
+                    return self.leave_unanswered();
                 }
                 Otherwise::AskAgain | Otherwise::Refuse => {}
             }
@@ -340,6 +337,11 @@ impl Session {
     /// Whether a request has proved its user since this was asked last.
     pub fn take_proof(&mut self) -> bool {
         std::mem::take(&mut self.has_proved)
+    }
+
+    /// Who the request that is being served says it comes from.
+    pub fn claimed(&self) -> Option<&ClaimedUser> {
+        self.pending.as_ref().map(|pending| &pending.claim.user)
     }
 
     /// Whether a request is being served.
@@ -536,6 +538,15 @@ impl Session {
             self.note(SessionEvent::LoginFailed(failure));
         }
         self.challenge(Challenge::Unauthenticated, message, now)
+    }
+
+    /// Answers who has proved nothing, and would have if the stores could be asked, for all that is
+    /// known. That is no line in the log each time.
+    fn leave_unanswered(&mut self) -> Step {
+        if let Some(user) = self.claimed().cloned() {
+            self.note(SessionEvent::LoginUnanswered(user));
+        }
+        self.refuse_for_now(ErrorCode::ServerError)
     }
 
     fn refuse(&mut self, code: ErrorCode, why: impl Into<Cow<'static, str>>, now: Instant) -> Step {

@@ -11,6 +11,7 @@ use sterna_actors::policy::{Policy, UserSecret};
 use sterna_actors::policy_keeper::{self, PolicyKeeper, PolicyNeighbours, ServerTerms};
 use sterna_actors::store_actor::{self, RealmsRead, StoreNeighbours};
 use sterna_proto::account::ExpiryPolicy;
+use sterna_proto::drops::DropReason;
 use sterna_proto::peer_rules::PeerLists;
 use sterna_proto::quotas::QuotaLimits;
 
@@ -109,14 +110,81 @@ fn an_outage_answers_500_to_those_who_are_not_known() {
         let _ = waiting.hears_unsigned_answer().refused(500);
         call.goes_on().await;
         call.client.clone().refresh(600).await.granted();
-        let wrong = User::new("carol", "wrong");
-        client_of(world, &wrong).await.allocate().await.refused(401);
-        world.logins_have_failed(1, "wrong_credentials");
+        // Nobody is told who is remembered, or written down in turn.yaml.
+        for name in ["carol", "alice", "mallory"] {
+            let guessing = client_of(world, &User::new(name, "wrong")).await;
+            for _ in 0..2 {
+                guessing.sends(&guessing.allocate_request()).await;
+                let _ = guessing.hears_unsigned_answer().refused(500);
+            }
+        }
+        client_of(world, &carol).await.allocate().await.granted();
+        client_of(world, &User::named("alice")).await.allocate().await.granted();
+        world.logins_have_failed(0, "wrong_credentials");
 
         store.comes_back();
         after(secs(2)).await;
         world.log.expects(slog::Level::Info, "credential store answers again");
         client_of(world, &dave).await.allocate().await.granted();
+    });
+}
+
+/// At an IP address of its own.
+async fn client_from(world: &World, ip: [u8; 4], user: &User) -> Client {
+    let mut client = world.stranger(0, user.clone());
+    client.address.set_ip(ip.into());
+    client.knocks().await;
+    client
+}
+
+#[test]
+fn who_cannot_be_answered_is_limited_and_who_is_remembered_is_heard() {
+    let store = PlayedStore::new("db");
+    store.has("carol", "lark");
+    store.has("dave", "rook");
+    let stores = vec![store.clone()];
+    let setup = Setup { stores, failed_logins_per_minute: 5, listeners: 2, ..Setup::default() };
+    setup.script(async |world| {
+        let (carol, dave) = (User::new("carol", "lark"), User::new("dave", "rook"));
+        let (alice, crowd) = (User::named("alice"), [203, 0, 113, 66]);
+        for user in [&carol, &alice] {
+            client_from(world, crowd, user).await.allocate().await.granted();
+        }
+        store.goes_down();
+        after(secs(120)).await;
+        world.log.expects(slog::Level::Error, "credential store is down");
+        let _ = store.was_asked().await;
+
+        let mut answered = 0;
+        for number in 0..50 {
+            let name: &str = format!("stranger{number}").leak();
+            let stranger = client_from(world, crowd, &User::new(name, "rook")).await;
+            stranger.sends(&stranger.allocate_request()).await;
+            answered += u32::from(stranger.next().is_some());
+        }
+
+        assert_eq!(5, answered);
+        assert_eq!(45, world.dropped(DropReason::RateLimited).await);
+        let mut asked = store.was_asked().await;
+        asked.retain(|what| what.starts_with("user"));
+        assert!(asked.len() <= 5, "{asked:?}");
+        for user in [&carol, &alice] {
+            client_from(world, crowd, user).await.allocate().await.granted();
+        }
+        let elsewhere = client_from(world, [203, 0, 113, 67], &dave).await;
+        elsewhere.sends(&elsewhere.allocate_request()).await;
+        let _ = elsewhere.hears_unsigned_answer().refused(500);
+        // It is one limit for all listeners, and no failed login of anybody.
+        let mut other = world.stranger(1, dave.clone());
+        other.address.set_ip(crowd.into());
+        other.knocks().await;
+        other.sends(&other.allocate_request()).await;
+        other.hears_nothing();
+        world.logins_have_failed(0, "wrong_credentials");
+
+        store.comes_back();
+        after(secs(13)).await;
+        client_from(world, crowd, &dave).await.allocate().await.granted();
     });
 }
 
@@ -351,11 +419,10 @@ fn a_password_that_leaked_from_a_second_store_is_no_way_in_while_the_first_is_aw
         for _ in 0..3 {
             after(secs(40)).await;
             let leaked = User::new("carol", "leaked");
-            client_of(world, &leaked).await.allocate().await.refused(401);
+            client_of(world, &leaked).await.allocate().await.refused(500);
             client_of(world, &carol).await.allocate().await.granted();
         }
         world.log.expects(slog::Level::Error, "credential store is down");
-        world.logins_have_failed(3, "wrong_credentials");
         assert_eq!(4, world.allocations().await);
     });
 }

@@ -92,8 +92,9 @@ pub(super) struct Asking {
     /// How often they were others.
     changes: u64,
     users: Cache<UserKey, KnownUser>,
-    /// Users that were asked for a moment ago: whoever wants to know afresh has it from there.
-    fresh: Cache<UserKey, ()>,
+    /// Users that were asked for a moment ago: whoever wants to know afresh has it from there. True
+    /// of those of whom the stores could not tell, so that what was known before stands in.
+    fresh: Cache<UserKey, bool>,
     /// Names that nobody has, apart from the users: whoever makes up names pushes nobody out.
     nobodies: Cache<UserKey, ()>,
     /// Users that no store could tell of: one that is asked for again and again is no reason to
@@ -181,11 +182,12 @@ impl Asking {
     ) -> Option<Result<Option<KnownUser>, StoresDown>> {
         let for_all = UserKey { asker: None, ..key.clone() };
         for key in [&for_all, key] {
-            let is_fresh = !afresh || self.fresh.get(key, now) == Cached::Good(());
+            let fresh = self.fresh.get(key, now);
             if let Cached::Good(user) = self.users.get(key, now)
-                && is_fresh
+                && (!afresh || matches!(fresh, Cached::Good(_)))
             {
-                return Some(Ok(Some(user)));
+                let stands_in = fresh == Cached::Good(true);
+                return Some(Ok(Some(KnownUser { stands_in, ..user })));
             }
             if let Cached::Good(()) = self.nobodies.get(key, now) {
                 return Some(Ok(None));
@@ -303,12 +305,13 @@ impl Asking {
             let known =
                 [&for_all, key].into_iter().find_map(|key| stale(&mut self.users, key, clock.now));
             if known.is_some() {
-                self.fresh.put(for_all, (), clock.now + ASK_AGAIN);
-                self.fresh.put(key.clone(), (), clock.now + ASK_AGAIN);
+                self.fresh.put(for_all, true, clock.now + ASK_AGAIN);
+                self.fresh.put(key.clone(), true, clock.now + ASK_AGAIN);
             } else {
                 self.untold.put(key.clone(), (), clock.now + ASK_AGAIN);
             }
-            return known.map(Some).ok_or(StoresDown);
+            let known = known.map(|user| Some(KnownUser { stands_in: true, ..user }));
+            return known.ok_or(StoresDown);
         };
         let asker = key.asker.filter(|_| for_this_client);
         let remembered = UserKey { asker, ..key.clone() };
@@ -336,7 +339,7 @@ impl Asking {
         if lifetime.is_zero() {
             self.users.remove(&remembered);
         } else {
-            self.fresh.put(remembered.clone(), (), clock.now + NOBODY_LIFETIME);
+            self.fresh.put(remembered.clone(), false, clock.now + NOBODY_LIFETIME);
             self.users.confirm(remembered, known.clone(), clock.now, clock.now + lifetime);
         }
         Ok(Some(known))

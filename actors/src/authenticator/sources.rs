@@ -169,6 +169,8 @@ impl UserKeys {
 pub(crate) struct KnownUser {
     pub(crate) account: Arc<Account>,
     pub(crate) keys: UserKeys,
+    /// Whether this is of old, and the stores could not be asked whether it still is so.
+    pub(crate) stands_in: bool,
 }
 
 impl KnownUser {
@@ -179,7 +181,7 @@ impl KnownUser {
             ..Account::lasting(realm.clone(), name.into())
         };
         let keys = UserKeys::of(&user.secret, name, realm);
-        KnownUser { account: Arc::new(account), keys }
+        KnownUser { account: Arc::new(account), keys, stands_in: false }
     }
 
     /// A user of the store of this label, who is called `name` by itself.
@@ -202,7 +204,7 @@ impl KnownUser {
             limits: user.limits,
             peers: user.peers,
         };
-        KnownUser { account: Arc::new(account), keys }
+        KnownUser { account: Arc::new(account), keys, stands_in: false }
     }
 }
 

@@ -20,6 +20,9 @@ pub enum SessionEvent {
     },
     /// A request was refused because nothing proved its user.
     LoginFailed(LoginFailure),
+    /// A request of this user was told to try again, because the stores could not be asked: nobody
+    /// knows whether it would have failed.
+    LoginUnanswered(ClaimedUser),
 }
 
 /// Who has not proved itself.

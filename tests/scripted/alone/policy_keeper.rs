@@ -24,8 +24,8 @@ use sterna_proto::session::SessionTerms;
 use sterna_proto::stun::{AttributeType, Message, Method, Origin};
 
 use crate::kit::{
-    Answer, Ear, Log, PlayedStore, REALM, User, config, neighbour, policy, request, secs, settle, signed,
-    virtual_time,
+    Answer, Ear, Log, PlayedStore, REALM, User, config, neighbour, policy, request, secs, settle,
+    signed, virtual_time,
 };
 
 /// The PolicyKeeper, and everybody it tells.

@@ -125,6 +125,7 @@ fn death_of_the_authenticator_lets_nobody_in() {
         settle().await;
 
         let _ = stage.client.hears_unsigned_answer().refused(500);
+        stage.hears_of_no_answer().await;
         assert_eq!(Some(Ended::Finished), stage.ended().await);
     });
 }
@@ -137,6 +138,7 @@ fn stores_that_are_down_let_nobody_in_and_the_next_try_may_succeed() {
         stage.find_keys.hears().await.answers(Err(StoresDown)).await;
 
         let _ = stage.client.hears_unsigned_answer().refused(500);
+        stage.hears_of_no_answer().await;
         // Anybody can ask, so that there is no line of the log for it.
         assert_eq!(0, stage.log.takes("refused").len());
         // It is no failed login, and the client is a stranger again.
@@ -151,6 +153,7 @@ fn stores_that_are_down_let_nobody_in_and_the_next_try_may_succeed() {
         stage.gets(&request);
         stage.find_keys.hears().await.answers(Err(StoresDown)).await;
         let _ = other.hears_unsigned_answer().refused(500);
+        stage.hears_of_no_answer().await;
 
         // The retransmission is another try.
         stage.gets(&request);

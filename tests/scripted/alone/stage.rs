@@ -13,7 +13,7 @@ use sterna_actors::authenticator::FindKeys;
 use sterna_actors::clock;
 use sterna_actors::connection_broker::{FindConnection, NameConnection};
 use sterna_actors::listener::{
-    EndClient, LoginFailed, LoginProved, SessionDropped, StartAllocation,
+    EndClient, LoginFailed, LoginProved, LoginUnanswered, SessionDropped, StartAllocation,
 };
 use sterna_actors::port_allocator::{ClaimReservation, LeaseEnded, LeasePort, PortLease};
 use sterna_actors::quota_keeper::QuotaKeeper;
@@ -23,7 +23,7 @@ use sterna_actors::session::{
 use sterna_actors::supervision::{self, Ended};
 use sterna_proto::address::{FiveTuple, RelayedAddr, ServerReflexive, TransportProtocol};
 use sterna_proto::credentials::PasswordAlgorithm;
-use sterna_proto::guard::{Challenge, Guard};
+use sterna_proto::guard::{Challenge, ClaimedUser, Guard};
 use sterna_proto::session::{Answered, FoundKeys, LoginFailureReason, Otherwise, Owner};
 use sterna_proto::stun::{Class, Message, MessageWriter, Method, Nonce, TransactionId};
 
@@ -44,6 +44,19 @@ fn nonce_from(guard: &Guard, client: ServerReflexive) -> String {
     challenge.read::<Nonce<'_>>().expect("readable").expect("present").0.to_owned()
 }
 
+/// Alice, with a nonce.
+fn client_of(setup: &Setup, network: &Network) -> Client {
+    let address = SocketAddr::from(([198, 51, 100, 1], 40_001));
+    let terms = setup.session_terms(clock::now());
+    Client {
+        network: network.clone(),
+        address,
+        server: server_address(0),
+        user: User::named("alice"),
+        nonce: nonce_from(&terms.guard, ServerReflexive(address)),
+    }
+}
+
 /// The session, its client, and the ears of everybody it talks to.
 pub(crate) struct Stage {
     pub(crate) session: Addr<SessionActor>,
@@ -57,6 +70,7 @@ pub(crate) struct Stage {
     pub(crate) dropped: Ear<SessionDropped>,
     pub(crate) end: Ear<EndClient>,
     pub(crate) login_failed: Ear<LoginFailed>,
+    pub(crate) login_unanswered: Ear<LoginUnanswered>,
     pub(crate) login_proved: Ear<LoginProved>,
     pub(crate) network: Network,
     pub(crate) log: Log,
@@ -151,6 +165,7 @@ impl Stage {
         let spent = |what| panic!("{what}");
         let quotas = QuotaKeeper::start(setup.quotas.clone(), log.logger(), spent);
         let (login_failed, to_login_failed) = neighbour();
+        let (login_unanswered, to_login_unanswered) = neighbour();
         let (login_proved, to_login_proved) = neighbour();
         let neighbours = Arc::new(SessionNeighbours {
             find_keys: to_find_keys,
@@ -163,25 +178,18 @@ impl Stage {
             start_allocation: to_start,
             dropped: to_dropped,
             login_failed: to_login_failed,
+            login_unanswered: to_login_unanswered,
             login_proved: to_login_proved,
             relay_directory: directory().2,
             relay_sockets: Arc::new(network.clone()),
             session_terms: Arc::new(setup.session_terms(clock::now())),
             allocation_terms: Arc::new(setup.allocation_terms()),
         });
-        let address = SocketAddr::from(([198, 51, 100, 1], 40_001));
-        let nonce = nonce_from(&setup.session_terms(clock::now()).guard, ServerReflexive(address));
+        let client = client_of(&setup, &network);
         let five_tuple = FiveTuple {
-            client: address,
-            server: server_address(0),
+            client: client.address,
+            server: client.server,
             protocol: TransportProtocol::Udp,
-        };
-        let client = Client {
-            network: network.clone(),
-            address,
-            server: server_address(0),
-            user: User::named("alice"),
-            nonce,
         };
         let id = SessionId::new(0, 1);
         let transport = network.transport(five_tuple);
@@ -202,6 +210,7 @@ impl Stage {
             dropped,
             end,
             login_failed,
+            login_unanswered,
             login_proved,
             network,
             log,
@@ -215,9 +224,18 @@ impl Stage {
         assert_eq!((self.client.address, reason), (client, failure.reason));
     }
 
+    /// The listener is told that the client was left without an answer.
+    pub(crate) async fn hears_of_no_answer(&mut self) {
+        let unanswered = self.login_unanswered.hears().await.message;
+        let user = ClaimedUser::Named(self.client.user.name.to_owned());
+        assert_eq!((self.client.address, user), (unanswered.client, unanswered.user));
+    }
+
     /// The client has proved itself, which the listener is told once.
     pub(crate) async fn is_told_proved(&mut self) {
-        assert_eq!(SessionId::new(0, 1), self.login_proved.hears().await.message.0);
+        let proved = self.login_proved.hears().await.message;
+        let user = Some(ClaimedUser::Named(self.client.user.name.to_owned()));
+        assert_eq!((SessionId::new(0, 1), user), (proved.session, proved.user));
         self.login_proved.hears_nothing().await;
     }
 
@@ -232,6 +250,7 @@ impl Stage {
         self.dropped.hears_nothing().await;
         self.end.hears_nothing().await;
         self.login_failed.hears_nothing().await;
+        self.login_unanswered.hears_nothing().await;
         self.network.is_silent();
         self.log.is_calm();
     }

@@ -32,9 +32,9 @@ use sterna_proto::address::{Family, RelayTransport, TransportProtocol};
 use sterna_proto::allocation::{Lifetimes, Terms};
 use sterna_proto::credentials::PasswordAlgorithm;
 use sterna_proto::drops::DropReason;
-use sterna_proto::failed_logins::FailedLogins;
 use sterna_proto::guard::{Guard, GuardedRealm};
 use sterna_proto::limiter::SourceLimiter;
+use sterna_proto::login_limits::LoginLimits;
 use sterna_proto::nonce::NonceMinter;
 use sterna_proto::peer_rules::{External, PeerLists, PeerRules, RelayAddresses};
 use sterna_proto::port_pool::Parity;
@@ -195,6 +195,25 @@ fn start_authenticator<S: FnOnce(Spent) + 'static>(
     (authenticator, store_actor)
 }
 
+/// What the listener of this number is made of.
+fn seed(
+    setup: &Setup,
+    network: &Network,
+    scratch: Rc<RefCell<ReceiveBatch>>,
+    number: u8,
+) -> ListenerSeed {
+    let (address, seeds, now) = (server_address(number), [1, 2, 3, 4], clock::now());
+    ListenerSeed {
+        listen: vec![Listen::direct(TransportProtocol::Udp, address)],
+        number: number.into(),
+        socket: network.listen(address),
+        scratch,
+        limiter: SourceLimiter::new(setup.answers_per_second, seeds, now),
+        logins: LoginLimits::new(setup.failed_logins_per_minute, seeds, now),
+        sessions_max: setup.sessions_max,
+    }
+}
+
 /// Tells the listeners of each other.
 fn introduce(listeners: &[Addr<ListenerActor>]) {
     for this in listeners {
@@ -241,19 +260,7 @@ impl World {
         let scratch = Rc::new(RefCell::new(ReceiveBatch::new()));
         let directory = Arc::new(RelayDirectory::of(&ports));
         let start = |number: u8| {
-            let seed = ListenerSeed {
-                listen: vec![Listen::direct(TransportProtocol::Udp, server_address(number))],
-                number: number.into(),
-                socket: network.listen(server_address(number)),
-                scratch: scratch.clone(),
-                limiter: SourceLimiter::new(setup.answers_per_second, [1, 2, 3, 4], clock::now()),
-                failed_logins: FailedLogins::new(
-                    setup.failed_logins_per_minute,
-                    [1, 2, 3, 4],
-                    clock::now(),
-                ),
-                sessions_max: setup.sessions_max,
-            };
+            let seed = seed(&setup, &network, scratch.clone(), number);
             let neighbours = |listener: &Addr<ListenerActor>| SessionNeighbours {
                 find_keys: match &setup.find_keys {
                     Some(played) => played.clone(),
@@ -274,6 +281,7 @@ impl World {
                 start_allocation: listener.clone().recipient(),
                 dropped: listener.clone().recipient(),
                 login_failed: listener.clone().recipient(),
+                login_unanswered: listener.clone().recipient(),
                 login_proved: listener.clone().recipient(),
                 relay_directory: directory.clone(),
                 relay_sockets: Arc::new(network.clone()),

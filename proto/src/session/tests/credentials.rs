@@ -317,11 +317,40 @@ fn stores_that_are_down_are_no_failed_login_and_are_not_remembered() {
         assert!(matches!(step, Step::FindKeys(_)), "{step:?}");
         let step = client.session.keys_found(Err(StoresDown), epoch());
         assert_eq!(ErrorCode::ServerError, code(step));
+        let unanswered = SessionEvent::LoginUnanswered(ClaimedUser::Named("u".into()));
+        assert_eq!(Some(unanswered), client.session.poll_event());
         assert_eq!(None, client.session.poll_event());
         assert!(!client.session.is_busy() && client.session.owner().is_none());
     }
     assert!(matches!(client.session.receive(bytes, epoch()), Step::FindKeys(_)));
     assert!(matches!(client.session.keys_found(Ok(client.found()), epoch()), Step::Perform(_)));
+}
+
+#[test]
+fn no_key_proves_nothing_where_somebody_else_may_have_it() {
+    let mut client = Client::under(ExpiryPolicy::Allocate);
+    let guess = FoundKeys {
+        keys: smallvec![Key::shared(&[1; 16])],
+        otherwise: Otherwise::StoresDown,
+        ..client.found()
+    };
+    let asked = Asked {
+        method: Method::ALLOCATE,
+        transaction: 1,
+        username: "u",
+        realm: "r",
+        nonce: &client.nonce,
+        key: &client.key,
+        body: Vec::new(),
+    };
+    client.session.receive(asked.bytes().into(), epoch());
+    assert_eq!(Some(&ClaimedUser::Named("u".into())), client.session.claimed());
+    let step = client.session.keys_found(Ok(guess), epoch());
+
+    assert_eq!(ErrorCode::ServerError, code(step));
+    let unanswered = SessionEvent::LoginUnanswered(ClaimedUser::Named("u".into()));
+    assert_eq!(Some(unanswered), client.session.poll_event());
+    assert_eq!((None, None), (client.session.poll_event(), client.session.claimed()));
 }
 
 #[test]
