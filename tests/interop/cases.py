@@ -100,15 +100,17 @@ def relayed(flags: str, client: Family = V4, peer: Family | None = V4,
     return step
 
 
-def survived(flags: str, peer: Family | None, load: Load, tells: str = "", swarm: int = 1) -> Step:
+def survived(flags: str, peer: Family | None, load: Load, tells: str, swarm: int = 1) -> Step:
     """After the abuse that uclient is good at, by several at once, a client is served as ever.
 
-    The pattern `tells` is what the abusers say when the abuse took place.
+    The pattern `tells` is what the abusers say when the abuse took place. The client comes by the
+    transport that was abused.
     """
+    transport = [flag for flag in flags.split() if flag in ("-t", "-S")]
     def step(setting: Setting) -> None:
         output = uclient(setting, flags, V4, peer, load, ABUSE_SECONDS, swarm)
         check(re.search(tells, output) is not None, f"uclient did not say {tells!r}")
-        relayed("-g")(setting)
+        relayed(" ".join(["-g", *transport]))(setting)
     return step
 
 
@@ -335,6 +337,10 @@ def wide(name: str, step: Step) -> Case:
     return Case(f"uclient: {name}", step, WIDE_CHANNELS)
 
 
+# What abusers say that have come as far as sending data.
+RELAYED = r"tot_send_msgs=[1-9]"
+# What they say that ask for more than they wait for.
+HASTY = "wrong response tid"
 VERIFIED = "Verify return code: 0 (ok)"
 TLS_1_3 = ["New, TLSv1.3", "ALPN protocol: stun.turn", VERIFIED]
 TLS_1_2 = ["New, TLSv1.2", "ALPN protocol: stun.nat-discovery", VERIFIED]
@@ -362,9 +368,10 @@ CASES = [
     wide("time-limited credentials", relayed(f"-W {REST_SECRET} -X")),
     wide("extra requests", relayed("-G -X", load=Load(sessions=4))),
     wide("after negative tests", survived("-N", V4, Load(4, 1), BAD_DRAW)),
-    wide("after corrupt messages", survived("-R -c -z 5", V4, Load(1, 200), swarm=8)),
-    wide("after a flood, padded", survived("-O -D -G -X -g", V4, Load(12, 1), swarm=4)),
-    wide("after a flood, client to client", survived("-O -G -s", None, Load(12, 1), swarm=4)),
+    wide("after corrupt messages", survived("-R -c -z 5", V4, Load(1, 200), RELAYED, swarm=8)),
+    wide("after a flood, padded", survived("-O -D -G -X -g", V4, Load(12, 1), HASTY, swarm=4)),
+    wide("after a flood, client to client",
+         survived("-O -G -s", None, Load(12, 1), HASTY, swarm=4)),
     wide("after clients that left", survived("-B -X -z 0", V4, Load(12, 40), "tot_send_msgs=40,")),
     Case("aioice: relay to relay", ice_pair(30, 0.05, channel_refresh_s=500, least_binds=1)),
     Case("aioice: channels refreshed, short lifetimes",
@@ -384,7 +391,8 @@ CASES = [
     wide("channels over TLS, IPv6", relayed("-t -S -x -c", V6, V6)),
     Case("uclient: Send over TLS", relayed("-t -S -X -s -c")),
     wide("many small messages over TLS", relayed("-t -S -c -X -z 1", load=Load(4, 400, 16))),
-    wide("after corrupt messages over TCP", survived("-t -R -c -z 5", V4, Load(1, 200), swarm=8)),
+    wide("after corrupt messages over TCP",
+         survived("-t -R -c -z 5", V4, Load(1, 200), RELAYED, swarm=8)),
     Case("uclient: channels over DTLS", dtls_version_drawn("-S -X -c", Load()), WIDE_CHANNELS,
          limit_s=DTLS_DRAWS * UCLIENT_SECONDS),
     Case("uclient: TCP relay", relayed("-T -c", peer=None)),
