@@ -5,13 +5,13 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use sterna_actors::ServerConfig;
+use sterna_actors::{ServerConfig, clock};
 use sterna_proto::drops::DropReason;
 use sterna_proto::stun::Method;
 
 use crate::kit::{
-    Call, Carrier, Client, Heard, Hello, Random, Serving, Stream, TlsStream, V4, at, channel_data,
-    config, request, serve, tcp,
+    Call, Carrier, Client, Heard, Hello, PATIENCE, Random, Serving, Stream, TlsStream, V4, at,
+    channel_data, config, request, serve, tcp,
 };
 use crate::streams::{certificate, stream_config};
 
@@ -127,6 +127,27 @@ fn web_browser_is_told_what_this_is() {
     assert_eq!(answer.as_bytes(), tls.rest());
     drop((plain, tls));
     server.wait_for(|counters| counters.drops.get(DropReason::HttpRequest) == 2);
+}
+
+#[test]
+fn web_browser_that_keeps_its_side_open_is_not_waited_for() {
+    let mut config = stream_config(&certificate());
+    config.limits.connection_setup = Duration::from_secs(300);
+    let server = serve(config);
+    let ask = b"GET / HTTP/1.1\r\nHost: turn.north.example\r\n\r\n";
+    let plain = Stream::to(server.v4());
+    plain.write(ask);
+    let tls = TlsStream::tls_to(server.v4());
+    tls.write(ask);
+
+    assert_eq!(plain.rest(), tls.rest());
+
+    server.wait_for(|counters| counters.drops.get(DropReason::HttpRequest) == 2);
+    let since = clock::now();
+    while server.counters().connections > 0 {
+        assert!(since.elapsed() < PATIENCE, "they are waited for");
+    }
+    assert_eq!(0, server.dropped(DropReason::SetupTimeout));
 }
 
 #[test]

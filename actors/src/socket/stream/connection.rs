@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use slog::error;
 use sterna_proto::address::{FiveTuple, TransportProtocol};
 use sterna_proto::drops::DropReason;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
@@ -27,6 +27,7 @@ use super::shared::Shared;
 use super::sniff::{Spoken, sniff};
 use crate::clock;
 use crate::paced::Paced;
+use crate::peer_connection::Duplex;
 use crate::socket::caps::{Connected, Unproved};
 use crate::socket::ended::Ended;
 use crate::socket::proxy::{self, Client};
@@ -54,6 +55,8 @@ struct Opening {
 enum Opened {
     Plain(Paced<TcpStream>),
     Tls(Box<TlsStream<Rewound<Paced<TcpStream>>>>),
+    /// None do: it speaks HTTP.
+    Http(Box<dyn Duplex>),
 }
 
 impl Connection {
@@ -87,6 +90,11 @@ impl Connection {
                 Ok((Opened::Tls(stream), opening)) => {
                     converse(stream, TransportProtocol::Tls, opening, since, shared).await;
                 }
+                Ok((Opened::Http(stream), _opening)) => {
+                    shared.note_end(from, &Ended::Refused(DropReason::HttpRequest));
+                    // Whether the answer is of interest is the client's affair.
+                    let _ = timeout(CLOSE_WITHIN, answer_http(stream)).await;
+                }
             }
             drop(connected);
         }
@@ -115,11 +123,11 @@ async fn open(
             let mut tls = Box::new(shake_hands(Rewound::new(early, stream), shared).await?);
             match first_bytes(&mut tls, &mut opening.early, shared).await? {
                 Spoken::Messages => Ok((Opened::Tls(tls), opening)),
-                Spoken::Http => Err(answer_http(tls).await),
+                Spoken::Http => Ok((Opened::Http(tls), opening)),
                 Spoken::Tls | Spoken::Other => Err(Ended::Refused(DropReason::BadFraming)),
             }
         }
-        Spoken::Http => Err(answer_http(stream).await),
+        Spoken::Http => Ok((Opened::Http(Box::new(stream)), opening)),
         Spoken::Other => Err(Ended::Refused(DropReason::BadFraming)),
     }
 }
@@ -175,18 +183,13 @@ async fn shake_hands(
 }
 
 /// Tells a web browser, or who wonders what listens here, and waits until it has read that.
-async fn answer_http<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> Ended {
+async fn answer_http(mut stream: Box<dyn Duplex>) -> std::io::Result<u64> {
     let length = HTTP_BODY.len();
     let answer = format!("{HTTP_HEAD}Content-Length: {length}\r\n\r\n{HTTP_BODY}");
-    let written = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        // Closing on what is unread would reset the connection, and the answer with it.
-        tokio::io::copy(&mut stream.take(HTTP_REQUEST_MAX), &mut tokio::io::sink()).await
-    };
-    // Whether it was of interest is the client's affair.
-    let _ = written.await;
-    Ended::Refused(DropReason::HttpRequest)
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    // Closing on what is unread would reset the connection, and the answer with it.
+    tokio::io::copy(&mut stream.take(HTTP_REQUEST_MAX), &mut tokio::io::sink()).await
 }
 
 /// Carries messages; then perhaps a peer's data; then closes.
