@@ -263,6 +263,7 @@ mod tests {
         assert!(second.of(ip("192.0.2.1").expect("an address")).is_none());
         assert_eq!(1, caps.counts.borrow().unproved.len());
     }
+
     #[tokio::test(start_paused = true)]
     async fn oldest_gives_its_place_away_when_it_has_had_its_time() {
         let wait = |millis| tokio::time::sleep(Duration::from_millis(millis));

@@ -254,4 +254,4 @@ pub(super) const COOKIE: usize = 32;
 const SECRET_LIFETIME: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -485,3 +485,6 @@ const WAITING_MAX: usize = 1024;
 
 /// Room for this many sessions stays, however few there are.
 const KEEP_ROOM: usize = 1024;
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,9 @@ fn first_hello() -> Vec<u8> {
 }
 
 /// Both hellos of a client that gets `cookie` in between.
-fn both_hellos(cookie: impl FnOnce(&Hello<'_>) -> [u8; COOKIE]) -> (Vec<u8>, Vec<u8>) {
+pub(in super::super) fn both_hellos(
+    cookie: impl FnOnce(&Hello<'_>) -> [u8; COOKIE],
+) -> (Vec<u8>, Vec<u8>) {
     let mut client = client();
     let first = client.get_ref().written[0].clone();
     let cookie = cookie(&Hello::parse(&first).expect("a hello"));
