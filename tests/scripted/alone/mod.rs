@@ -12,3 +12,4 @@ mod session_faults;
 mod session_tcp;
 mod stage;
 mod store_actor;
+mod stored_realms;
