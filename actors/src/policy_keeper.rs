@@ -154,6 +154,9 @@ impl Handler<RealmsRead> for PolicyKeeper {
     type Result = ();
 
     fn handle(&mut self, read: RealmsRead, _: &mut Context<Self>) {
+        if read == self.stored {
+            return;
+        }
         self.stored = read;
         self.tell();
         info!(self.log, "realms of the stores have changed";

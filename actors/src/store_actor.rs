@@ -398,6 +398,11 @@ impl Handler<Introduce> for StoreActor {
     type Result = ();
 
     fn handle(&mut self, Introduce(neighbours): Introduce, _: &mut Context<Self>) {
+        // What was read before there was anybody to tell.
+        let read = self.realms.told();
+        if read != RealmsRead::default() {
+            neighbours.realms.do_send(read);
+        }
         self.neighbours = Some(neighbours);
         self.read_realms();
     }

@@ -166,7 +166,7 @@ impl Daemon {
                 panic!("no {text:?} in {:#?}", self.log);
             };
             self.log.push(line.clone());
-            if line.contains(text) {
+            if says(&line, text) {
                 return line;
             }
         }
@@ -184,7 +184,7 @@ impl Daemon {
 
     /// The first address that the log says is listened on for `scheme`.
     pub(crate) fn address_of(&self, scheme: &str) -> SocketAddr {
-        let ready = self.log.iter().find(|line| line.contains("ready")).expect("it is ready");
+        let ready = self.log.iter().find(|line| says(line, "ready")).expect("it is ready");
         let url = format!("{scheme}://");
         ready
             .split([' ', ',', '"'])
@@ -240,4 +240,12 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
         }
     });
     lines
+}
+
+/// Whether `text` is in the line, and does not begin within a word: who is known already is not
+/// ready.
+fn says(line: &str, text: &str) -> bool {
+    let begins_a_word =
+        |at| line.get(..at).is_some_and(|head| !head.ends_with(char::is_alphabetic));
+    line.match_indices(text).any(|(at, _)| begins_a_word(at))
 }

@@ -120,7 +120,12 @@ fn a_store_that_does_not_answer_fails_the_check_and_not_the_start() {
     let home = Home::new();
     let mut relay = home.serve(&format!("{ANYWHERE}\nauth: {{users: {{alice: pw}}, {store}}}"));
     let checked = home.run(&["check", "-c", "turn.yaml"]);
+    // What it denies a realm is not known, and would hold for her as well.
+    let url = format!("turn:{}", relay.address());
+    let probed = home.run(&["probe", &url, "--user", "alice", "-c", "turn.yaml"]);
 
+    assert_eq!(Some(1), probed.code, "{probed:?}");
+    assert!(probed.err.contains("500"), "{probed:?}");
     let expected = format!("auth.stores: redis://{address}/0: ");
     assert_eq!(Some(1), checked.code, "{checked:?}");
     let line = checked.err.lines().last().unwrap_or_default();

@@ -51,7 +51,7 @@ pub(super) async fn read(
     configured: BTreeSet<Arc<str>>,
     before: KnownRealms,
 ) -> KnownRealms {
-    // One that takes its time keeps nobody waiting but those who read its realms.
+    // All at once: the slowest of them is waited for, and not the sum.
     let read = join_all(stores.iter().map(Store::realms)).await;
     let of_store = |(store, read): (&Store, Result<_, _>)| {
         let realms = read.ok().or_else(|| before.of_store(store.label()));
