@@ -1,7 +1,7 @@
 //! The meter against the floor: what is sent is what is counted.
 
 use std::net::SocketAddrV4;
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,14 +13,20 @@ use sterna_bench::idle::{self, IdlePlan};
 use sterna_bench::load::{self, Direction, LoadPlan, Report};
 use sterna_bench::target::{Kind, Target, Transport};
 
+/// Generator and floor never sleep: with several of them at once some would not get a core while
+/// they are measured.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// A floor on a thread of its own.
 struct World {
+    _turn: MutexGuard<'static, ()>,
     floor: JoinHandle<Result<u64, BenchError>>,
     target: Target,
 }
 
 impl World {
     fn new() -> World {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let (tell, hear) = mpsc::channel();
         let floor = thread::spawn(move || {
             let mut floor = Floor::bind("127.0.0.1:0".parse().unwrap())?;
@@ -35,7 +41,7 @@ impl World {
             user: String::new(),
             password: String::new(),
         };
-        World { floor, target }
+        World { _turn: turn, floor, target }
     }
 
     /// Stops the floor and returns how many packets it dropped.
@@ -60,7 +66,7 @@ impl World {
             rate: None,
             window: 8,
             warm_up: Duration::from_millis(20),
-            duration: Duration::from_millis(100),
+            duration: Duration::from_millis(300),
         }
     }
 }
