@@ -23,8 +23,8 @@ pub struct ServerConfig {
     pub tls: Option<watch::Receiver<Arc<TlsTerms>>>,
     /// Arbiters, and so listening sockets per address. At least 1.
     pub workers: usize,
-    /// For how long a busy arbiter lets packets gather at most, so that it wakes for several at
-    /// once; zero is not at all.
+    /// How often a busy arbiter looks at its sockets at most; zero is no bound. Packets wait that
+    /// long at most, and it wakes for several at once.
     pub wake_interval: Duration,
     /// The SOFTWARE attribute of authenticated answers; `None` sends none.
     pub software: Option<String>,

@@ -283,7 +283,7 @@ impl Default for RawConfig {
             listen: DEFAULT_LISTEN.map(|url| RawListen::Url(url.into())).into(),
             tls: RawTls::default(),
             workers: "0".into(),
-            wake_interval: "700us".into(),
+            wake_interval: "600us".into(),
             relay: RawRelay::default(),
             auth: RawAuth::default(),
             lifetimes: RawLifetimes::default(),

@@ -46,7 +46,7 @@ pub(crate) fn config() -> ServerConfig {
         listen: vec![udp(at(V4, 0)), udp(at(V6, 0))],
         tls: None,
         workers: 1,
-        wake_interval: Duration::from_micros(700),
+        wake_interval: Duration::from_micros(600),
         software: Some("Sterna".to_owned()),
         relay: RelayConfig {
             // Away from 127.0.0.1, whose ports others on this machine take as they please.
