@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use actix::Addr;
 use sterna_actors::credential_store::StoredRealm;
+use sterna_actors::quota_keeper::{ListOwners, RevokeLeases};
 use sterna_actors::store_actor::{
     Introduce, ReadRealms, RealmsRead, SetStores, StoreActor, StoreNeighbours,
 };
@@ -10,7 +12,7 @@ use sterna_proto::peer_rules::PeerLists;
 use sterna_proto::quotas::QuotaLimits;
 
 use super::store_actor::{configured, no_users, play};
-use crate::kit::{Log, PlayedStore, REALM, after, neighbour, secs, virtual_time};
+use crate::kit::{Ear, Log, PlayedStore, REALM, after, neighbour, secs, virtual_time};
 
 fn stored_realm(name: &str) -> StoredRealm {
     StoredRealm {
@@ -21,6 +23,16 @@ fn stored_realm(name: &str) -> StoredRealm {
     }
 }
 
+/// Who is told of realms, and those who are asked and say nothing.
+fn introduce(actor: &Addr<StoreActor>) -> (Ear<RealmsRead>, (Ear<ListOwners>, Ear<RevokeLeases>)) {
+    let (owners, list_owners) = neighbour();
+    let (revoked, revoke) = neighbour();
+    let (told, realms) = neighbour();
+    let authenticators = Vec::new();
+    actor.do_send(Introduce(StoreNeighbours { list_owners, revoke, authenticators, realms }));
+    (told, (owners, revoked))
+}
+
 #[test]
 fn realms_are_read_at_once_and_every_five_seconds() {
     let (first, second) = (PlayedStore::new("first"), PlayedStore::new("second"));
@@ -29,14 +41,9 @@ fn realms_are_read_at_once_and_every_five_seconds() {
     virtual_time(async move || {
         let log = Log::default();
         let actor = StoreActor::start(log.logger(), |spent| panic!("{spent}"));
-        let (_owners, list_owners) = neighbour();
-        let (_revoke, revoke) = neighbour();
-        let (mut realms, to_realms) = neighbour();
         let stores = vec![first.as_store(), second.as_store()];
         actor.do_send(SetStores { stores, sources: Arc::new(configured(no_users())) });
-        let authenticators = Vec::new();
-        let neighbours = StoreNeighbours { list_owners, revoke, authenticators, realms: to_realms };
-        actor.do_send(Introduce(neighbours));
+        let (mut realms, _silent) = introduce(&actor);
         let expected = |realms: &[&str]| RealmsRead {
             realms: realms.iter().map(|name| stored_realm(name)).collect(),
             with_secrets: [REALM.into()].into(),
@@ -71,9 +78,6 @@ fn a_store_that_has_not_told_its_realms_is_asked_each_second() {
     virtual_time(async move || {
         let log = Log::default();
         let actor = StoreActor::start(log.logger(), |spent| panic!("{spent}"));
-        let (_owners, list_owners) = neighbour();
-        let (_revoke, revoke) = neighbour();
-        let (mut realms, to_realms) = neighbour();
         let stores = vec![first.as_store(), second.as_store()];
         second.goes_down();
         actor.do_send(SetStores { stores, sources: Arc::new(configured(no_users())) });
@@ -88,9 +92,7 @@ fn a_store_that_has_not_told_its_realms_is_asked_each_second() {
         log.expects(slog::Level::Error, "credential store is down");
         let line = log.expects(slog::Level::Error, "no allocations before a store has told");
         assert_eq!("second", line.field("store"));
-        let authenticators = Vec::new();
-        let neighbours = StoreNeighbours { list_owners, revoke, authenticators, realms: to_realms };
-        actor.do_send(Introduce(neighbours));
+        let (mut realms, _silent) = introduce(&actor);
         // Whoever asked may not have waited so long.
         assert_eq!(expected(&["south.gov"], &["first"]), realms.hears().await.message);
         after(secs(60)).await;
