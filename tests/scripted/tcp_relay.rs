@@ -1,12 +1,14 @@
 //! TCP relaying in virtual time: the thirty seconds of either side, and who survives what.
 
+use std::net::SocketAddr;
+
 use sterna_proto::drops::DropReason;
 use sterna_proto::stun::ConnectionId;
 
 use crate::kit::{Client, Deadline, End, Peer, World, after, script, secs, settle};
 
 /// Alice over TCP with a TCP allocation; where peers reach her.
-async fn alice(world: &World) -> (Client, std::net::SocketAddr) {
+async fn alice(world: &World) -> (Client, SocketAddr) {
     let mut alice = world.tcp_client("alice").await;
     let relayed = alice.allocate_tcp().await.granted().relayed();
     (alice, relayed)
@@ -24,6 +26,18 @@ async fn binds(world: &World, id: ConnectionId) -> End {
     let mut data = world.tcp_client("alice").await;
     let _ = data.bind_connection(id).await.granted();
     world.network.joined_by(data.address)
+}
+
+/// Connects to a peer that answers, and binds the connection; the client's end and the peer's.
+async fn is_joined(
+    world: &World,
+    alice: &mut Client,
+    relayed: SocketAddr,
+    peer: &Peer,
+) -> (End, End) {
+    let id = connects(world, alice, peer).await;
+    let at_peer = world.network.answered_by(peer.0, relayed);
+    (binds(world, id).await, at_peer)
 }
 
 /// Data flows both ways.
@@ -131,9 +145,7 @@ fn a_refresh_to_zero_closes_connections_in_every_state() {
     script(async |world| {
         let (mut alice, relayed) = alice(world).await;
         let (bound, waiting, silent) = (world.peer(1), world.peer(2), world.peer(3));
-        let id = connects(world, &mut alice, &bound).await;
-        let mut at_bound = world.network.answered_by(bound.0, relayed);
-        let mut data = binds(world, id).await;
+        let (mut data, mut at_bound) = is_joined(world, &mut alice, relayed, &bound).await;
         goes_on(&mut data, &mut at_bound).await;
         connects(world, &mut alice, &waiting).await;
         let mut at_waiting = world.network.answered_by(waiting.0, relayed);
@@ -159,9 +171,7 @@ fn an_allocation_that_expires_closes_its_connections() {
         let expiry = Deadline::after(secs(600));
         let (mut alice, relayed) = alice(world).await;
         let peer = world.peer(1);
-        let id = connects(world, &mut alice, &peer).await;
-        let mut at_peer = world.network.answered_by(peer.0, relayed);
-        let mut data = binds(world, id).await;
+        let (mut data, mut at_peer) = is_joined(world, &mut alice, relayed, &peer).await;
 
         expiry.just_before().await;
         goes_on(&mut data, &mut at_peer).await;
@@ -196,9 +206,7 @@ fn a_panic_in_the_allocation_closes_its_connections_and_no_others() {
         let (mut alice, relayed) = alice(world).await;
         let (mut other, elsewhere) = self::alice(world).await;
         let (one, two) = (world.peer(1), world.peer(2));
-        let id = connects(world, &mut alice, &one).await;
-        let mut at_one = world.network.answered_by(one.0, relayed);
-        let mut data = binds(world, id).await;
+        let (mut data, mut at_one) = is_joined(world, &mut alice, relayed, &one).await;
         let id = connects(world, &mut other, &two).await;
         let mut at_two = world.network.answered_by(two.0, elsewhere);
         let mut untouched = binds(world, id).await;
@@ -255,9 +263,7 @@ fn what_a_connection_carries_is_the_allocations_usage() {
     script(async |world| {
         let (mut alice, relayed) = alice(world).await;
         let peer = world.peer(1);
-        let id = connects(world, &mut alice, &peer).await;
-        let mut at_peer = world.network.answered_by(peer.0, relayed);
-        let mut data = binds(world, id).await;
+        let (mut data, mut at_peer) = is_joined(world, &mut alice, relayed, &peer).await;
         let before = world.allocation_counters(&alice).await.usage;
         for _ in 0..3 {
             goes_on(&mut data, &mut at_peer).await;
@@ -292,9 +298,7 @@ fn a_connection_whose_one_side_has_left_does_not_stay_for_a_silent_other() {
     script(async |world| {
         for (client_leaves, peer) in [(true, world.peer(1)), (false, world.peer(2))] {
             let (mut alice, relayed) = alice(world).await;
-            let id = connects(world, &mut alice, &peer).await;
-            let mut at_peer = world.network.answered_by(peer.0, relayed);
-            let mut data = binds(world, id).await;
+            let (mut data, mut at_peer) = is_joined(world, &mut alice, relayed, &peer).await;
             goes_on(&mut data, &mut at_peer).await;
 
             // The side that stays neither sends nor closes.
@@ -321,9 +325,7 @@ fn a_side_that_has_said_all_hears_the_other_out() {
     script(async |world| {
         let (mut alice, relayed) = alice(world).await;
         let peer = world.peer(1);
-        let id = connects(world, &mut alice, &peer).await;
-        let mut at_peer = world.network.answered_by(peer.0, relayed);
-        let mut data = binds(world, id).await;
+        let (mut data, mut at_peer) = is_joined(world, &mut alice, relayed, &peer).await;
 
         data.says_no_more().await;
         at_peer.is_closed().await;
@@ -344,9 +346,7 @@ fn a_connection_that_both_sides_keep_may_be_silent_for_long() {
     script(async |world| {
         let (mut alice, relayed) = alice(world).await;
         let peer = world.peer(1);
-        let id = connects(world, &mut alice, &peer).await;
-        let mut at_peer = world.network.answered_by(peer.0, relayed);
-        let mut data = binds(world, id).await;
+        let (mut data, mut at_peer) = is_joined(world, &mut alice, relayed, &peer).await;
         after(secs(590)).await;
         goes_on(&mut data, &mut at_peer).await;
     });
